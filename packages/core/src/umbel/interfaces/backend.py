@@ -1,0 +1,107 @@
+"""The contract of a result backend: store and load batches of results, and wait for them.
+
+A backend handle belongs to one process. Its methods may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol
+
+from umbel.clock import Clock
+from umbel.outcomes import StoredResult
+from umbel.states import is_final
+
+_FIRST_POLL_S = 0.005
+_LONGEST_POLL_S = 0.5
+
+
+class BackendCapability(StrEnum):
+    """What a backend can do beyond store and load."""
+
+    #: `wait` is told of results, and doesn't poll.
+    PUSH = "push"
+    #: Results outlive the processes that use it.
+    DURABLE = "durable"
+    #: Results reach other processes.
+    SHARED = "shared"
+    #: Drops expired results by itself, without `expire`.
+    EXPIRES = "expires"
+
+
+class Backend(ABC):
+    """Keeps the results of tasks."""
+
+    capabilities: ClassVar[frozenset[BackendCapability]] = frozenset()
+
+    @abstractmethod
+    def store(self, results: Sequence[StoredResult]) -> Sequence[str]:
+        """Store `results`; return once they are as durable as the store makes them.
+
+        A result replaces one of its task unless that one is of a higher `rank`, or of the same
+        rank and final where the new one is not. So a repeat is harmless, and a late write
+        of a superseded delivery is refused.
+
+        Returns: Ids of the tasks whose result was refused. Empty in the ordinary case.
+        Raises: BackendUnavailableError: unknown whether it was done; the call may be repeated.
+        """
+
+    @abstractmethod
+    def load(self, task_ids: Sequence[str]) -> Mapping[str, StoredResult]:
+        """Return what is stored for `task_ids`; unknown and expired ones are left out."""
+
+    @abstractmethod
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Drop the results of `task_ids`; unknown ones are passed over."""
+
+    def wait(self, task_ids: Sequence[str], *, timeout_s: float) -> Mapping[str, StoredResult]:
+        """Wait until at least one of `task_ids` has a final result, at most `timeout_s`.
+
+        Returns: The final results among `task_ids`, at least one or, at the time's end or after
+            `interrupt`, none. A missed notification costs at most a second.
+        """
+        pause, waited = _FIRST_POLL_S, 0.0
+        while True:
+            found = {key: r for key, r in self.load(task_ids).items() if is_final(r.state)}
+            if found or waited >= timeout_s:
+                return found
+            pause = min(pause, timeout_s - waited)
+            if self._interrupted.wait(pause):
+                self._interrupted.clear()
+                return {}
+            waited += pause
+            pause = min(pause * 1.5, _LONGEST_POLL_S)
+
+    def interrupt(self) -> None:
+        """Make a `wait` in another thread return at once."""
+        self._interrupted.set()
+
+    def expire(self, *, limit: int = 1000) -> int:
+        """Drop up to `limit` expired results; returns how many. Not needed under EXPIRES."""
+        return 0
+
+    def check(self) -> None:
+        """Raise BackendError where the backend can't be used."""
+
+    def close(self) -> None:
+        """Free connections. Repeatable."""
+
+    def __init__(self) -> None:
+        self._interrupted = threading.Event()
+
+
+class BackendFactory(Protocol):
+    """Makes a backend handle for this process. Opens nothing before its first use."""
+
+    def __call__(self, url: str, *, options: Mapping[str, Any], clock: Clock) -> Backend:
+        """Return the backend that `url` names.
+
+        Args:
+            url: As the user wrote it, password included.
+            options: ``result_backend_transport_options``.
+            clock: Where to read the time.
+        Raises: ConfigError: the URL or an option is wrong.
+        """

@@ -1,0 +1,107 @@
+"""What came of running a task: one frozen value an outcome, and the record a backend keeps.
+
+Values are encoded when the outcome is made, so that an outcome can cross processes as bytes
+(the worker's journal) and so that a value that can't be encoded is the task's failure, told
+before anything was published.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from umbel.messages import Message
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """An exception as data, in the fields of Celery's JSON form."""
+
+    exc_type: str
+    exc_module: str | None
+    #: The exception's ``args``; what JSON can't hold stands as its repr.
+    exc_message: list[Any]
+    traceback: str | None = None
+    #: Short text for logs: repr of the exception.
+    summary: str = ""
+
+
+class Success(msgspec.Struct, frozen=True, tag="success"):
+    """The task returned; `value` is its return value in the result serializer's bytes."""
+
+    value: bytes
+    #: Seconds.
+    runtime_s: float = 0.0
+    #: Result tuples of the tasks that it sent (its ``children``).
+    children: list[Any] = []
+
+
+class Failure(msgspec.Struct, frozen=True, tag="failure"):
+    """The task raised, ran out of time, or lost its worker."""
+
+    error: ErrorInfo
+    runtime_s: float = 0.0
+    #: The task lists the exception in ``throws``: logged without traceback, at INFO.
+    expected: bool = False
+    #: Also goes to the dead letters, for this reason.
+    dead_letter: str | None = None
+    children: list[Any] = []
+
+
+class Retry(msgspec.Struct, frozen=True, tag="retry"):
+    """The task is to run again; `message` is the one to send in the place of this one."""
+
+    message: Message
+    error: ErrorInfo
+    #: Text for people: why.
+    reason: str = ""
+    runtime_s: float = 0.0
+    children: list[Any] = []
+
+
+class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+    """The message was refused: given back (`requeue`) or put with the dead letters."""
+
+    reason: str
+    requeue: bool = False
+    #: Seconds before a requeued message may be received again.
+    delay_s: float = 0.0
+    #: Stored as the task's result where there is a task id; None stores nothing.
+    error: ErrorInfo | None = None
+
+
+class Revoked(msgspec.Struct, frozen=True, tag="revoked"):
+    """The task won't run: ``"revoked"``, ``"expired"`` or ``"terminated"``."""
+
+    reason: str
+
+
+class Ignored(msgspec.Struct, frozen=True, tag="ignored"):
+    """The task raised `Ignore`, or its result stands already: acknowledge, store nothing."""
+
+    reason: str = "ignored"
+
+
+Outcome = Success | Failure | Retry | Rejected | Revoked | Ignored
+
+
+class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A result as a backend keeps it: the fields it may look at, and opaque bytes.
+
+    `body` is Celery's result document, encoded by the result serializer (umbel.result_codec).
+    """
+
+    task_id: str
+    state: str
+    body: bytes
+    #: Fencing token of the delivery that made it (umbel.messages.Delivery.token).
+    token: int = 1
+    #: How many times the task had been retried then.
+    retries: int = 0
+    #: Seconds that it is kept; None: for ever.
+    ttl_s: float | None = None
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Order of writing: a result of a lower rank never replaces one of a higher."""
+        return (self.retries, self.token)
