@@ -1,0 +1,306 @@
+"""The broker in an SQLite file: any number of processes send and receive."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from umbel.builtin.sqlite import forks, inspection, leases, transactions
+from umbel.builtin.sqlite.errors import Failures
+from umbel.builtin.sqlite.leases import Membership
+from umbel.builtin.sqlite.rows import message_row, read_delivery, read_receipt
+from umbel.builtin.sqlite.schema import CLAIM_BITS, NOBODY
+from umbel.builtin.sqlite.store import Store, write_nothing
+from umbel.builtin.sqlite.transactions import NotAllHeldError, Receipt
+from umbel.builtin.sqlite.urls import parse_url
+from umbel.builtin.sqlite.wakeup import Wakeup
+from umbel.clock import Clock
+from umbel.errors import BrokerError, BrokerUnavailableError
+from umbel.ids import new_id
+from umbel.interfaces.broker import Broker, Capability
+from umbel.messages import DeadLetter, Delivery, Malformed, Message, QueueStats
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FAILURES: Final = Failures(BrokerError, BrokerUnavailableError)
+
+#: Seconds that one who receives without `join` keeps what it took, after its last `receive`.
+ANONYMOUS_LEASE_S: Final = 60.0
+
+
+class SqliteBroker(Broker):
+    """Messages in one file, each in its row from `send` to `ack`."""
+
+    capabilities = frozenset(
+        {
+            Capability.DELAY,
+            Capability.PRIORITY,
+            Capability.LEASE,
+            Capability.INSPECT,
+            Capability.PURGE,
+            Capability.DEAD_LETTER,
+            Capability.ATOMIC_SETTLE,
+            Capability.DURABLE,
+            Capability.SHARED,
+        }
+    )
+
+    def __init__(self, url: str, *, options: Mapping[str, Any], clock: Clock):
+        self._store = Store(parse_url(url, options), FAILURES)
+        self._clock = clock
+        self._wakeup = Wakeup(self._store)
+        self._member: Membership | None = None
+        self._batches = count(1)
+        self._backlog = False
+        self._known: set[str] = set()
+        self._known_epoch = 0
+        forks.track(self)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Store `messages`, all or none; they survive a power cut once this returns."""
+        if not messages:
+            return
+        now = self._clock.time()
+        rows = [message_row(message, now) for message in messages]
+        queues = {message.queue for message in messages}
+        self._wakeup.ring(self._store.write_durably(self._insert, rows, queues))
+        self._known |= queues
+
+    def receive(
+        self, queues: Sequence[str], *, max_messages: int, wait_s: float
+    ) -> Sequence[Delivery]:
+        """Take up to `max_messages`, waiting at most `wait_s` seconds for the first."""
+        names = tuple(dict.fromkeys(queues))
+        if not names:
+            raise ValueError("receive needs the name of at least one queue")
+        if max_messages < 1:
+            raise ValueError(f"max_messages={max_messages!r} must be 1 or more")
+        return self._wakeup.wait(_topics(names), partial(self._look, names, max_messages), wait_s)
+
+    def ack(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Remove `deliveries`; return those that weren't held any more."""
+        return self.settle(deliveries, ())
+
+    def settle(
+        self, deliveries: Sequence[Delivery], follow_ups: Sequence[Message]
+    ) -> Sequence[Delivery]:
+        """Send `follow_ups` and ack `deliveries` in one transaction.
+
+        A power cut may undo it as a whole: then the tasks run again.
+        """
+        if not deliveries and not follow_ups:
+            return ()
+        now = self._clock.time()
+        rows = [message_row(message, now) for message in follow_ups]
+        queues = {message.queue for message in follow_ups}
+        receipts = _receipts(delivery.receipt for delivery in deliveries)
+        lost: list[int] = []
+        try:
+            if len(receipts) != len(deliveries):
+                raise NotAllHeldError
+            ports = self._store.write(self._settle_all, receipts, rows, queues)
+        except NotAllHeldError:
+            lost, ports = self._store.write(self._settle_each, deliveries, rows, queues)
+        self._known |= queues
+        self._wakeup.ring(ports)
+        return [deliveries[index] for index in lost]
+
+    def nack(self, deliveries: Sequence[Delivery], *, delay_s: float = 0.0) -> None:
+        """Give `deliveries` back unrun, at their old place, to be received after `delay_s`."""
+        if receipts := _receipts(delivery.receipt for delivery in deliveries):
+            due_at = self._clock.time() + delay_s if delay_s > 0 else None
+            queues = {delivery.queue for delivery in deliveries}
+            self._wakeup.ring(self._store.write(self._give_back, receipts, due_at, queues))
+
+    def bury(self, deliveries: Sequence[tuple[Delivery, str]]) -> None:
+        """Move each delivery to the dead letters; what isn't held any more is passed over."""
+        now = self._clock.time()
+        rows = [
+            (now, reason, *receipt)
+            for delivery, reason in deliveries
+            if (receipt := read_receipt(delivery.receipt)) is not None
+        ]
+        if rows:
+            self._store.write(inspection.bury, rows)
+
+    # -- leases -------------------------------------------------------------------------------
+
+    def join(self, node: str, consumer: str, *, lease_s: float) -> None:
+        """Say who receives through this handle."""
+        member = Membership(node=node, consumer=consumer, lease_s=lease_s)
+        member.number = self._recover(leases.join, member, self._clock.time())
+        self._member = member
+
+    def renew(self, node: str, *, lease_s: float) -> bool:
+        """Prolong the node's lease. False: it had run out, and what it held was given back."""
+        return self._recover(leases.renew, node, lease_s, self._clock.time())
+
+    def held(self, consumer: str) -> Sequence[Delivery]:
+        """Return what the file says that `consumer` holds."""
+        return [read_delivery(*row) for row in self._store.read(leases.held, consumer)]
+
+    def recover_consumer(self, consumer: str, *, struck: Sequence[str] = ()) -> int:
+        """Give back all that a dead `consumer` holds; what is `struck` gets a strike."""
+        return self._recover(leases.remove_consumer, consumer, _receipts(struck))
+
+    def recover_expired(self) -> int:
+        """Give back all that nodes with an expired lease hold, without a strike."""
+        now = self._clock.time()
+        if not self._store.read(leases.recoverable, now):
+            return 0
+        return self._recover(leases.recover, now)
+
+    def leave(self, node: str) -> None:
+        """End the node's lease and give back all that its consumers still hold."""
+        self._recover(leases.remove_node, node)
+
+    # -- inspection ---------------------------------------------------------------------------
+
+    def queues(self) -> Sequence[str]:
+        """Return the names of all queues that hold or held messages, sorted."""
+        return self._store.read(inspection.names)
+
+    def stats(self, queue: str) -> QueueStats:
+        """Return how `queue` stands."""
+        return self._store.read(inspection.stats, queue, self._clock.time())
+
+    def peek(
+        self, queue: str, *, limit: int = 10, offset: int = 0
+    ) -> Sequence[Message | Malformed]:
+        """Return what is ready, next first, then what is delayed, next due first."""
+        return self._store.read(inspection.peek, queue, limit, offset, self._clock.time())
+
+    def purge(self, queue: str) -> int:
+        """Drop all that waits in `queue`, the delayed included; returns how many."""
+        return self._store.write_durably(inspection.purge, queue)
+
+    def dead_letters(
+        self, queue: str | None = None, *, limit: int = 100, offset: int = 0
+    ) -> Sequence[DeadLetter]:
+        """Return dead letters, newest first."""
+        return self._store.read(inspection.dead_letters, queue, limit, offset)
+
+    # -- the handle ---------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Make a `receive` that waits in another thread return at once, empty."""
+        self._wakeup.interrupt()
+
+    def check(self) -> None:
+        """Raise BrokerError where the file can't be opened or written."""
+        self._store.write(write_nothing)
+
+    def close(self) -> None:
+        """Free the connection. Held deliveries stay held until their lease ends."""
+        self._wakeup.close()
+        self._store.close()
+
+    def before_fork(self) -> None:
+        """Nothing: it holds no lock."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing."""
+
+    def after_fork_in_child(self) -> None:
+        """Be somebody else: two processes must not claim in one name."""
+        self._member = None
+
+    # -- the work of its transactions ---------------------------------------------------------
+
+    def _look(self, names: tuple[str, ...], limit: int) -> tuple[list[Delivery], float | None]:
+        """Take what is there; else say in how many seconds the next message is due."""
+        now = self._clock.time()
+        if self._backlog and len(names) == 1 and (found := self._claim(names, limit, now)):
+            return found, None
+        ready, due_at = self._store.read(transactions.glance, names, now)
+        if ready and (found := self._claim(ready, limit, now)):
+            return found, None
+        return [], None if due_at is None else due_at - now
+
+    def _claim(self, names: Sequence[str], limit: int, now: float) -> list[Delivery]:
+        claim, rows, ports = self._store.write(self._take, names, limit, now)
+        self._wakeup.ring(ports)
+        # A full batch: the next look needn't ask whether there is more before it takes it.
+        self._backlog = len(rows) == limit
+        return [read_delivery(claim, *row) for row in rows]
+
+    def _take(
+        self, cx: sqlite3.Connection, names: Sequence[str], limit: int, now: float
+    ) -> tuple[int, list[tuple[Any, ...]], list[int]]:
+        member = self._member
+        if member is None:
+            name = f"anonymous-{new_id()}"
+            member = self._member = Membership(name, name, ANONYMOUS_LEASE_S, anonymous=True)
+        member.number, queues = leases.ensure(cx, member, now)
+        claim = NOBODY + (member.number << CLAIM_BITS) + next(self._batches)
+        rows = transactions.take(cx, names, limit, claim, now)
+        return claim, rows, self._wakeup.listeners(cx, _topics(set(queues)))
+
+    def _insert(self, cx: sqlite3.Connection, rows: Sequence[Any], queues: set[str]) -> list[int]:
+        if self._known_epoch != self._store.epoch:  # may be another file
+            self._known, self._known_epoch = set(), self._store.epoch
+        transactions.insert(cx, rows, queues - self._known)
+        return self._wakeup.listeners(cx, _topics(queues))
+
+    def _settle_all(
+        self,
+        cx: sqlite3.Connection,
+        receipts: Sequence[Receipt],
+        rows: Sequence[Any],
+        queues: set[str],
+    ) -> list[int]:
+        ports = self._insert(cx, rows, queues) if rows else []
+        if receipts:
+            transactions.remove(cx, receipts)
+        return ports
+
+    def _settle_each(
+        self,
+        cx: sqlite3.Connection,
+        deliveries: Sequence[Delivery],
+        rows: Sequence[Any],
+        queues: set[str],
+    ) -> tuple[list[int], list[int]]:
+        ports = self._insert(cx, rows, queues) if rows else []
+        receipts = [read_receipt(delivery.receipt) for delivery in deliveries]
+        return transactions.remove_each(cx, receipts), ports
+
+    def _give_back(
+        self,
+        cx: sqlite3.Connection,
+        receipts: Sequence[Receipt],
+        due_at: float | None,
+        queues: set[str],
+    ) -> list[int]:
+        transactions.give_back(cx, receipts, due_at)
+        return self._wakeup.listeners(cx, _topics(queues))
+
+    def _recover(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], tuple[T, list[str]]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Do `work`, then wake who waits for the queues that it gave messages back to."""
+
+        def transaction(cx: sqlite3.Connection) -> tuple[T, list[int]]:
+            value, queues = work(cx, *args, **kwargs)
+            return value, self._wakeup.listeners(cx, _topics(set(queues)))
+
+        value, ports = self._store.write(transaction)
+        self._wakeup.ring(ports)
+        return value
+
+
+def _topics(queues: Iterable[str]) -> list[str]:
+    return [f"queue:{name}" for name in queues]
+
+
+def _receipts(receipts: Iterable[str]) -> list[Receipt]:
+    """Read receipts; what isn't one of ours is left out."""
+    read = (read_receipt(receipt) for receipt in receipts)
+    return [receipt for receipt in read if receipt is not None]

@@ -1,0 +1,136 @@
+"""Turn SQLite's errors into umbel's: what happened, to which file, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+from umbel.builtin.sqlite.urls import Location
+from umbel.errors import UmbelError
+
+
+class UnusableFileError(Exception):
+    """The file isn't one that umbel can work with; the text says why and what to do."""
+
+
+class ClosedError(Exception):
+    """The handle was closed before."""
+
+
+#: What `Failures.translate` knows how to turn into an error of umbel's.
+TRANSLATED = (sqlite3.Error, UnusableFileError, ClosedError, OverflowError, UnicodeEncodeError)
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_BROKEN = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def primary_code(error: sqlite3.Error) -> int | None:
+    """Return SQLite's primary result code; None for what the Python module raised itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether another process was just using the file, so that trying again may help."""
+    return primary_code(error) in _BUSY
+
+
+def breaks_connection(error: sqlite3.Error) -> bool:
+    """Tell whether a new connection should be made before the next call."""
+    return primary_code(error) in _BROKEN
+
+
+class Failures(NamedTuple):
+    """The pair of errors that a kind of handle raises."""
+
+    #: Refused: the same call won't work later.
+    refused: type[UmbelError]
+    #: The same call may work later.
+    unavailable: type[UmbelError]
+
+    def translate(self, error: Exception, location: Location) -> UmbelError:
+        """Return what to raise in the place of `error`, one of TRANSLATED."""
+        if isinstance(error, (UnusableFileError, ClosedError)):
+            return self.refused(str(error))
+        if not isinstance(error, sqlite3.Error):
+            return self.refused(f"a value can't be stored in SQLite: {error}")
+        path = location.path
+        match primary_code(error):
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
+                return self.unavailable(
+                    f"the SQLite file {path!r} stayed locked by another process for "
+                    f"{location.busy_timeout_s:g} s; look for one that hangs in a transaction, "
+                    f"or raise busy_timeout_s in the URL"
+                )
+            case sqlite3.SQLITE_FULL:
+                return self.unavailable(
+                    f"no space is left on the disk of {path!r}; nothing of this call was stored, "
+                    f"and what was accepted before is intact: free some space and repeat it"
+                )
+            case sqlite3.SQLITE_IOERR:
+                return self.unavailable(
+                    f"reading or writing the SQLite file {path!r} failed "
+                    f"({error.sqlite_errorname}: {error}); check its disk and the system's log"
+                )
+            case code:
+                return self.refused(_refusal(code, error, path))
+
+
+def _refusal(code: int | None, error: sqlite3.Error, path: str) -> str:
+    match code:
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return f"the SQLite file {path!r} can't be written: {_why_not_writable(path)}"
+        case sqlite3.SQLITE_CANTOPEN:
+            return f"the SQLite file {path!r} can't be opened: {_why_not_openable(path)}"
+        case sqlite3.SQLITE_NOTADB:
+            return (
+                f"{path!r} is not an SQLite file, or its beginning is damaged; "
+                f"give umbel another path, or restore the file"
+            )
+        case sqlite3.SQLITE_CORRUPT:
+            return (
+                f"the SQLite file {path!r} is damaged ({error}); stop what uses it, then restore "
+                f"it, or save what can be read by: sqlite3 {path} .recover"
+            )
+        case sqlite3.SQLITE_TOOBIG:
+            return "a message or result is larger than SQLite can store (1,000,000,000 bytes)"
+        case _:
+            return f"the SQLite file {path!r} refused: {error}"
+
+
+def _why_not_writable(path: str) -> str:
+    folder = Path(path).parent
+    # SQLite makes the other two with the permissions that the file has then.
+    for file in (path, f"{path}-wal", f"{path}-shm"):
+        if Path(file).exists() and not os.access(file, os.W_OK):
+            return f"{Path(file).name!r} is read-only for this user; change its permissions"
+    if not os.access(folder, os.W_OK):
+        return (
+            f"the folder {str(folder)!r} is read-only for this user; SQLite writes beside the file"
+        )
+    return "its file system is read-only, or the file was made so while it was in use"
+
+
+def _why_not_openable(path: str) -> str:
+    file, folder = Path(path), Path(path).parent
+    if not folder.is_dir():
+        return f"there is no folder {str(folder)!r}; make it, or give umbel another path"
+    if file.is_dir():
+        return "it is a folder; name a file in it"
+    if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+        return "this user may not read and write it; change its permissions"
+    if not os.access(folder, os.W_OK):
+        return (
+            f"the folder {str(folder)!r} is read-only for this user; SQLite writes beside the file"
+        )
+    return "the system refused it (too many open files, or a path that is too long?)"

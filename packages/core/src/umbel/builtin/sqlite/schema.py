@@ -1,0 +1,169 @@
+"""The tables of an umbel file, who may call a file umbel's, and how a new one is made.
+
+A row of `messages` keeps its size when it is received: SQLite then overwrites it in place and
+leaves a large body untouched. That is why `state`, `token` and `claim` are numbers of a fixed
+width, and why a claim has a value even where nobody holds the message.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from umbel.builtin.sqlite.errors import UnusableFileError
+
+#: "umbl": marks the file as umbel's.
+APPLICATION_ID = 0x756D626C
+SCHEMA_VERSION = 1
+
+#: States of a message. The first two take no byte in a row.
+READY, HELD, DELAYED = 0, 1, 2
+
+#: The claim of what nobody holds. A claim is this, plus the consumer's number shifted by
+#: CLAIM_BITS, plus the number of the consumer's batch: always eight bytes, never used twice.
+NOBODY = 1 << 62
+CLAIM_BITS = 32
+
+_NOW = "((julianday('now') - 2440587.5) * 86400.0)"
+
+#: What no consumer would ever see. The broker moves such rows to the dead letters.
+STRAY = (
+    "typeof(queue) <> 'text' OR typeof(state) <> 'integer' OR state NOT BETWEEN 0 AND 2 "
+    "OR (state = 2 AND typeof(due_at) <> 'real')"
+)
+
+_TABLES = (
+    # The defaults are there for people: a row made by hand needs a queue, headers and a body.
+    f"""CREATE TABLE messages (
+        seq INTEGER PRIMARY KEY,
+        id TEXT,
+        queue TEXT,
+        priority INTEGER DEFAULT 0,
+        state INTEGER DEFAULT 0,
+        due_at REAL,
+        claim INTEGER DEFAULT {NOBODY},
+        token INTEGER DEFAULT 0,
+        strikes INTEGER DEFAULT 0,
+        enqueued_at REAL DEFAULT {_NOW},
+        headers BLOB,
+        extras BLOB,
+        body BLOB)""",
+    "CREATE INDEX messages_ready ON messages (queue, priority DESC, seq) WHERE state = 0",
+    "CREATE INDEX messages_held ON messages (claim) WHERE state = 1",
+    "CREATE INDEX messages_delayed ON messages (queue, due_at) WHERE state = 2",
+    f"CREATE INDEX messages_stray ON messages (seq) WHERE {STRAY}",
+    """CREATE TABLE dead_letters (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT,
+        queue TEXT,
+        priority INTEGER,
+        token INTEGER,
+        strikes INTEGER,
+        enqueued_at REAL,
+        died_at REAL,
+        reason TEXT,
+        headers BLOB,
+        extras BLOB,
+        body BLOB)""",
+    "CREATE INDEX dead_letters_queue ON dead_letters (queue, seq)",
+    "CREATE TABLE queues (name TEXT PRIMARY KEY) WITHOUT ROWID",
+    # expires_at NULL: the lease ran out, and what the node held was given back.
+    "CREATE TABLE nodes (node TEXT PRIMARY KEY, expires_at REAL, lapsed_at REAL)",
+    # AUTOINCREMENT: the number of a consumer is never given to another one.
+    "CREATE TABLE consumers (number INTEGER PRIMARY KEY AUTOINCREMENT, consumer TEXT, node TEXT)",
+    "CREATE INDEX consumers_consumer ON consumers (consumer)",
+    "CREATE INDEX consumers_node ON consumers (node)",
+    """CREATE TABLE results (
+        task_id TEXT UNIQUE,
+        state TEXT,
+        final INTEGER,
+        retries INTEGER,
+        token INTEGER,
+        ttl_s REAL,
+        expires_at REAL,
+        body BLOB)""",
+    "CREATE INDEX results_expiry ON results (expires_at) WHERE expires_at IS NOT NULL",
+    "CREATE TABLE entries (key TEXT PRIMARY KEY, expires_at REAL, value) WITHOUT ROWID",
+    "CREATE INDEX entries_expiry ON entries (expires_at) WHERE expires_at IS NOT NULL",
+    """CREATE TABLE leases (
+        name TEXT PRIMARY KEY, holder TEXT, token INTEGER, expires_at REAL) WITHOUT ROWID""",
+    "CREATE INDEX leases_expiry ON leases (expires_at)",
+    "CREATE TABLE sequences (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
+    "CREATE TABLE rates (key TEXT PRIMARY KEY, free_at REAL) WITHOUT ROWID",
+    "CREATE INDEX rates_expiry ON rates (free_at)",
+    # AUTOINCREMENT: pruning must not make a number come twice, or subscribers would miss it.
+    """CREATE TABLE events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        channel TEXT,
+        published_at REAL,
+        payload BLOB)""",
+    """CREATE TABLE listeners (
+        topic TEXT,
+        port INTEGER,
+        reach TEXT,
+        expires_at REAL,
+        poll_until REAL DEFAULT 0,
+        PRIMARY KEY (topic, reach, port)) WITHOUT ROWID""",
+)
+
+
+def prepare(cx: sqlite3.Connection, path: str) -> None:
+    """Make sure that the file is umbel's: check it, or make it where it is new and empty.
+
+    Raises: UnusableFileError: it belongs to another program or to a newer umbel, or its file
+        system can't do WAL. The file is as it was.
+    """
+    # In one snapshot: another process may be making the file right now.
+    cx.execute("BEGIN")
+    try:
+        ours = _is_ours(cx, path)
+    finally:
+        cx.execute("ROLLBACK")
+    if cx.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        _switch_to_wal(cx, path)
+    if not ours:
+        _create(cx, path)
+
+
+def _is_ours(cx: sqlite3.Connection, path: str) -> bool:
+    application = cx.execute("PRAGMA application_id").fetchone()[0]
+    if application == APPLICATION_ID:
+        version = cx.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise UnusableFileError(
+                f"{path!r} was written by a newer umbel (its schema is {version}, this one knows "
+                f"{SCHEMA_VERSION}); upgrade umbel, or give it another path"
+            )
+        return True
+    if (
+        application == 0
+        and not cx.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]
+    ):
+        return False
+    raise UnusableFileError(
+        f"{path!r} is an SQLite file of another program; give umbel another path, "
+        f"as in 'sqlite:///umbel.db'"
+    )
+
+
+def _switch_to_wal(cx: sqlite3.Connection, path: str) -> None:
+    mode = cx.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise UnusableFileError(
+            f"the file system of {path!r} can't do SQLite's write-ahead log (got {mode!r}); "
+            f"give umbel a path on a local disk"
+        )
+
+
+def _create(cx: sqlite3.Connection, path: str) -> None:
+    cx.execute("BEGIN IMMEDIATE")
+    try:
+        if not _is_ours(cx, path):  # another process may have been first
+            for statement in _TABLES:
+                cx.execute(statement)
+            cx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            cx.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        cx.execute("COMMIT")
+    except BaseException:
+        if cx.in_transaction:
+            cx.execute("ROLLBACK")
+        raise

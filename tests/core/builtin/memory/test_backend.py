@@ -1,0 +1,43 @@
+"""What the memory backend does beyond the contract of all backends (tests/contracts)."""
+
+from __future__ import annotations
+
+from umbel.builtin.memory.backend import MemoryBackend
+from umbel.builtin.memory.space import Space
+from umbel.clock import SYSTEM_CLOCK
+from umbel.outcomes import StoredResult
+from umbel_testing.clock import FakeClock
+from umbel_testing.kit import Running
+
+PATIENCE_S = 10.0
+
+
+def test_expired_results_are_dropped_as_others_are_stored():
+    clock, space = FakeClock(), Space()
+    backend = MemoryBackend(space, clock)
+    backend.store(
+        [StoredResult(task_id=str(n), state="SUCCESS", body=b"", ttl_s=60.0) for n in range(100)]
+    )
+    clock.advance("2m")
+    backend.store([StoredResult(task_id="new", state="SUCCESS", body=b"")])
+
+    assert len(space.results._results) == 1
+
+
+def test_moving_the_clock_past_its_bound_ends_a_wait():
+    clock = FakeClock()
+    backend = MemoryBackend(Space(), clock)
+    running = Running(lambda: backend.wait(["1"], timeout_s=3600.0))
+    assert running.goes_on()
+    clock.advance("1h")
+
+    assert running.result(PATIENCE_S) == {}
+
+
+def test_closing_ends_a_wait():
+    backend = MemoryBackend(Space(), SYSTEM_CLOCK)
+    running = Running(lambda: backend.wait(["1"], timeout_s=1e6))
+    assert running.goes_on()
+    backend.close()
+
+    assert running.result(PATIENCE_S) == {}
