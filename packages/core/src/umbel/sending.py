@@ -1,0 +1,337 @@
+"""The half of an app that sends calls and reads results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
+
+from umbel.converted_results import ConvertedResult
+from umbel.errors import InvalidTaskError
+from umbel.off_loop import in_thread
+from umbel.options import SEND_OPTIONS, SendOptions
+from umbel.outcomes import Failure, StoredResult, Success
+from umbel.publisher import Publisher, PublishListeners
+from umbel.requests import current_request
+from umbel.result_codec import encode_result
+from umbel.result_source import ResultSource
+from umbel.results import AsyncResult as Result
+from umbel.results import EagerResult
+from umbel.sender import Call
+from umbel.signatures import Signature
+from umbel.states import State
+
+if TYPE_CHECKING:
+    from umbel.clock import Clock
+    from umbel.control import Control
+    from umbel.events import Events
+    from umbel.handles import Handles
+    from umbel.ids import IdFactory
+    from umbel.interfaces.backend import Backend
+    from umbel.interfaces.broker import Broker
+    from umbel.interfaces.coordinator import Coordinator
+    from umbel.interfaces.pool import PoolSpec
+    from umbel.interfaces.serializer import Serializer
+    from umbel.messages import Message
+    from umbel.registry import TaskRegistry
+    from umbel.requests import Request
+    from umbel.settings import Settings
+    from umbel.tasks import Task
+
+#: A call for `send_many`: a signature, or (task or name, args, kwargs, options), all but the
+#: first optional.
+Sendable = Signature | tuple[Any, ...]
+
+
+class SendingApp:
+    """What `umbel.app.Umbel` sends with. Not for use by itself."""
+
+    main: str
+    conf: Settings
+    clock: Clock
+    new_id: IdFactory
+    registry: TaskRegistry
+    control: Control
+    _handles: Handles
+    _publish_listeners: PublishListeners
+    _publisher: Publisher | None = None
+    _results: ResultSource | None = None
+
+    if TYPE_CHECKING:
+
+        @property
+        def events(self) -> Events:
+            """Who listens to what."""
+
+        @property
+        def tasks(self) -> TaskRegistry:
+            """The tasks by name."""
+
+        def serializer(self, name_or_content_type: str) -> Serializer:
+            """Return a serializer."""
+
+        def pool(self, name: str) -> PoolSpec:
+            """Return what is offered as a pool."""
+
+        def import_tasks(self) -> None:
+            """Import all modules with tasks."""
+
+    # -- sending --------------------------------------------------------------------------------
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Result[Any]:
+        """Send the task of that name, which needn't be known here.
+
+        Arguments aren't checked. A task that is registered here sends with its own options.
+
+        Raises: as `Task.apply_async`.
+        """
+        return self.send_call(Call(name, args, kwargs or {}, options, self.tasks.resolve(name)))
+
+    def send(self, signature: Signature, **options: Unpack[SendOptions]) -> Result[Any]:
+        """Send `signature`, with `options` over its own. Raises: as `Task.apply_async`."""
+        return self.send_call(self._call_of(signature.set(**options)))
+
+    def send_many(self, calls: Iterable[Sendable], *, batch: int = 1000) -> list[Result[Any]]:
+        """Send many calls, `batch` of them in one go to the broker.
+
+        Args:
+            calls: Signatures, or tuples (task or its name, args, kwargs, options). May be a
+                generator: no more than a batch of it is held as messages at once.
+            batch: How many go to the broker at a time.
+        Returns: A result for each call, in order.
+        Raises: as `Task.apply_async`; batches before the one that failed have been sent, and
+            a note on the error tells how many calls that is.
+        """
+        return self.send_calls((self._call_of(call) for call in calls), batch=batch)
+
+    async def asend_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Result[Any]:
+        """Send as `send_task` does, without blocking the event loop."""
+        return await in_thread(self.send_task, name, args, kwargs, **options)
+
+    async def asend(self, signature: Signature, **options: Unpack[SendOptions]) -> Result[Any]:
+        """Send as `send` does, without blocking the event loop."""
+        return await in_thread(self.send, signature, **options)
+
+    async def asend_many(
+        self, calls: Iterable[Sendable], *, batch: int = 1000
+    ) -> list[Result[Any]]:
+        """Send as `send_many` does, without blocking the event loop."""
+        return await in_thread(self.send_many, calls, batch=batch)
+
+    def send_call(self, call: Call) -> Result[Any]:
+        """Send one call; return once the broker has it."""
+        if self.conf.task_always_eager:
+            return self.run_locally(call, throw=None)
+        return self._result_of(self.publisher.publish(call), call.task)
+
+    def send_calls(self, calls: Iterable[Call], *, batch: int) -> list[Result[Any]]:
+        """Send `calls`, `batch` of them in one go to the broker."""
+        if batch < 1:
+            raise InvalidTaskError(f"batch must be 1 or more, not {batch!r}")
+        if self.conf.task_always_eager:
+            return [self.run_locally(call, throw=None) for call in calls]
+        results: list[Result[Any]] = []
+        try:
+            for message, task in self.publisher.publish_many(calls, batch=batch):
+                results.append(self._result_of(message, task))
+        except Exception as exc:
+            if results:
+                exc.add_note(f"{len(results)} calls before these were sent")
+            raise
+        return results
+
+    def message_for(self, signature: Signature, *, parent: Request | None = None) -> Message:
+        """Build the message of a call: routed, its arguments encoded, nothing sent.
+
+        Args:
+            signature: What to call. Options that a foreign client gave it and that mean nothing
+                here are passed over.
+            parent: The request that it follows from.
+        Raises: EncodeError, InvalidTaskError, ConfigError.
+        """
+        stamps = signature.options.get("stamped_headers") or ()
+        options = {
+            key: value
+            for key, value in signature.options.items()
+            if key in SEND_OPTIONS or key in stamps
+        }
+        name = signature.task
+        call = Call(name, signature.args, signature.kwargs, options, self.registry.resolve(name))
+        return self.publisher.compose(call, parent)
+
+    @property
+    def publisher(self) -> Publisher:
+        """What sends; made at the first send."""
+        publisher = self._publisher
+        if publisher is None:
+            publisher = self._publisher = Publisher(
+                conf=self.conf,
+                events=self.events,
+                listeners=self._publish_listeners,
+                tasks=self.tasks,
+                serializer=self.serializer,
+                broker=lambda: self._handles.broker,
+                clock=self.clock,
+                new_id=self.new_id,
+            )
+        return publisher
+
+    def _call_of(self, given: Sendable) -> Call:
+        """Return the call that a signature or tuple stands for, its arguments checked."""
+        if isinstance(given, Signature):
+            what: Any = given.task
+            args, kwargs, options = given.args, given.kwargs, given.options
+        else:
+            if not 1 <= len(given) <= 4:
+                raise InvalidTaskError(
+                    f"a call is (task, args, kwargs, options), not a tuple of {len(given)}"
+                )
+            what, args, kwargs, options = [*given, None, None, None][:4]
+        task: Task[..., Any] | None = self.tasks.resolve(what) if isinstance(what, str) else what
+        if task is None:
+            return Call(what, args or (), kwargs or {}, options or {})
+        return task.call(args, kwargs, options or {})
+
+    # -- running here ---------------------------------------------------------------------------
+
+    def run_locally(self, call: Call, *, throw: bool | None) -> EagerResult[Any]:
+        """Run one call in this thread, by the code that a worker runs.
+
+        Args:
+            call: What to run.
+            throw: Raise the task's exception; None: as ``task_eager_propagates`` says.
+        """
+        from umbel.worker.eager import run_eager  # noqa: PLC0415 - only eager callers pay for it
+
+        conf = self.conf
+        request = current_request()
+        message = self.publisher.compose(call, None if request.called_directly else request)
+        store = self.backend if conf.task_store_eager_result else None
+        run = run_eager(self, message, store=store)
+        outcome = run.outcome
+        request = run.job.request
+        state = {Success: State.SUCCESS, Failure: State.FAILURE}.get(type(outcome), State.IGNORED)
+        error = getattr(outcome, "error", None)
+        result: EagerResult[Any] = EagerResult(
+            message.id,
+            run.value,
+            state,
+            error.traceback if error is not None else None,
+            name=call.name,
+            args=call.args,
+            kwargs=call.kwargs,
+            retries=request.retries,
+            children=getattr(outcome, "children", None),
+            date_done=run.done_at,
+            source=self.results,
+        )
+        if (conf.task_eager_propagates if throw is None else throw) and state == State.FAILURE:
+            result.get(disable_sync_subtasks=False)
+        return result
+
+    # -- results --------------------------------------------------------------------------------
+
+    def AsyncResult(self, task_id: str, task_name: str | None = None) -> Result[Any]:  # noqa: N802 - Celery's name
+        """Return the result of the task with that id, there already or still to come."""
+        task = self.tasks.resolve(task_name) if task_name is not None else None
+        if task is not None and task.load_result is not None:
+            return ConvertedResult(task_id, self.results, task.load_result, name=task_name)
+        return Result(task_id, self.results, name=task_name)
+
+    @property
+    def results(self) -> ResultSource:
+        """How results of this app are read."""
+        source = self._results
+        if source is None:
+            source = self._results = ResultSource(
+                backend=lambda: self.backend,
+                serializer=lambda: self.serializer(self.conf.result_serializer),
+                revoke=self._revoke,
+                clock=self.clock,
+            )
+        return source
+
+    def store_state(self, request: Request, task_id: str, state: str, meta: Any) -> None:
+        """Store a state of a task's own, such as PROGRESS; nothing where results are disabled.
+
+        Args:
+            request: The run that says so; a later run of the task isn't overwritten.
+            task_id: The task's id.
+            state: Any word.
+            meta: What the result's ``info`` shows.
+        """
+        backend = self.backend
+        if backend is None:
+            return
+        body = encode_result(
+            task_id=task_id,
+            state=state,
+            meta=meta,
+            parent_id=request.parent_id,
+            group_id=request.group,
+            serializer=self.serializer(self.conf.result_serializer),
+        )
+        result = StoredResult(
+            task_id=task_id,
+            state=state,
+            body=body,
+            token=request.delivery_info.get("token", 1),
+            retries=request.retries,
+            ttl_s=self.conf.result_expires,
+        )
+        backend.store([result])
+
+    def is_revoked(self, task_id: str) -> bool:
+        """Tell whether the task was revoked; no where there is no coordinator."""
+        return self.control.is_revoked(task_id)
+
+    def _result_of(self, message: Message, task: Task[..., Any] | None) -> Result[Any]:
+        ignored = bool(message.headers.get("ignore_result"))
+        if task is not None and task.load_result is not None:
+            return ConvertedResult(
+                message.id, self.results, task.load_result, name=message.task, ignored=ignored
+            )
+        return Result(message.id, self.results, name=message.task, ignored=ignored)
+
+    def _revoke(self, task_ids: Sequence[str], *, terminate: bool, signal: str) -> None:
+        self.control.revoke(task_ids, terminate=terminate, signal=signal)
+
+    # -- connections ----------------------------------------------------------------------------
+
+    @property
+    def broker(self) -> Broker:
+        """This process's handle of the broker, opened at its first use."""
+        return self._handles.broker
+
+    @property
+    def backend(self) -> Backend | None:
+        """This process's handle of the result backend; None where results are disabled."""
+        return self._handles.backend
+
+    @property
+    def coordinator(self) -> Coordinator | None:
+        """This process's handle of the coordinator; None where there is none."""
+        return self._handles.coordinator
+
+    def open_broker(self) -> Broker:
+        """Return a new handle of the broker; the caller closes it."""
+        return self._handles.open_broker()
+
+    def open_backend(self) -> Backend | None:
+        """Return a new handle of the result backend, or None; the caller closes it."""
+        return self._handles.open_backend()
+
+    def open_coordinator(self) -> Coordinator | None:
+        """Return a new handle of the coordinator, or None; the caller closes it."""
+        return self._handles.open_coordinator()

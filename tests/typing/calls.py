@@ -1,0 +1,80 @@
+"""Calling tasks: what is checked, and what comes back."""
+
+from __future__ import annotations
+
+from typing import reveal_type
+
+from umbel import Umbel, shared_task
+
+app = Umbel("typing")
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@app.task(queue="mail", max_retries=5, autoretry_for=(OSError,), retry_backoff=True)
+def welcome(user_id: int, *, locale: str = "en") -> str:
+    return f"{user_id} {locale}"
+
+
+@app.task(bind=True, time_limit=60)
+def fetch(self, url: str) -> bytes:  # type: ignore[no-untyped-def]
+    return url.encode()
+
+
+@app.task
+async def poll(url: str) -> list[str]:
+    return [url]
+
+
+@shared_task
+def shared(x: int) -> float:
+    return x / 2
+
+
+# Bare, with options, bound, async and shared: the parameters are the function's own.
+add.delay(1, 2)
+add.delay("x", 2)  # E: Argument 1 to "delay" of "Task" has incompatible type "str"; expected "int"
+add.delay(1)  # E: Missing positional argument "y" in call to "delay" of "Task"
+add.delay(1, 2, 3)  # E: Too many arguments for "delay" of "Task"
+add.delay(1, z=2)  # E: Unexpected keyword argument "z" for "delay" of "Task"
+welcome.delay(7, locale="de")
+welcome.delay(7, "de")  # E: Too many positional arguments for "delay" of "Task"
+welcome.delay(7, locale=1)  # E: incompatible type "int"; expected "str"
+fetch.delay("https://example.org")
+fetch.delay(1)  # E: incompatible type "int"; expected "str"
+poll.delay(1)  # E: incompatible type "int"; expected "str"
+shared.delay("x")  # E: incompatible type "str"; expected "int"
+
+# Results carry the type of the return value; of an async task, that of what is awaited.
+reveal_type(add.delay(1, 2))  # R: umbel.results.AsyncResult[int]
+reveal_type(add.delay(1, 2).get(timeout=10))  # R: int
+reveal_type(fetch.delay("x").get())  # R: bytes
+reveal_type(poll.delay("x").get())  # R: list[str]
+reveal_type(shared.delay(1).get())  # R: float
+later = add.apply_async((1, 2), countdown=60, queue="slow")
+reveal_type(later)  # R: umbel.results.AsyncResult[int]
+reveal_type(add.map_async([(1, 2), (3, 4)]))  # R: list[umbel.results.AsyncResult[int]]
+reveal_type(add.AsyncResult("some-id").get())  # R: int
+
+# A task is still a function.
+reveal_type(add(1, 2))  # R: int
+add("x", 2)  # E: incompatible type "str"; expected "int"
+
+# Options are checked too.
+add.apply_async((1, 2), countdwon=60)  # E: Unexpected keyword argument "countdwon"
+add.apply_async((1, 2), priority="high")  # E: has incompatible type "str"; expected "int | None"
+
+
+@app.task(max_retires=3)  # E: No overload variant # E: makes function "typo" untyped
+def typo() -> None: ...
+
+
+async def client() -> None:
+    reveal_type(await add.adelay(1, 2))  # R: umbel.results.AsyncResult[int]
+    reveal_type(await (await add.adelay(1, 2)))  # R: int
+    reveal_type(await (await poll.adelay("x")).aget(timeout=10))  # R: list[str]
+    reveal_type(await poll("x"))  # R: list[str]
+    await add.adelay("x", 2)  # E: incompatible type "str"; expected "int"
