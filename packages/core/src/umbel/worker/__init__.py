@@ -1,0 +1,1 @@
+"""The worker: supervisor, consumers, executors. Client code never imports this package."""

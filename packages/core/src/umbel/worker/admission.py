@@ -1,0 +1,54 @@
+"""Whether a decoded job may run now. Pure: told the time and what the stores say."""
+
+from __future__ import annotations
+
+import msgspec
+
+from umbel.error_info import error_info
+from umbel.errors import WorkerLostError
+from umbel.outcomes import Failure, Outcome, Revoked
+from umbel.worker.jobs import Job
+
+#: An eta this near is now: clocks of two machines differ by more.
+ETA_SLACK_S = 0.002
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Run it now."""
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Give it back until `until` (unix seconds)."""
+
+    until: float
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """Don't run it; settle it with `outcome`."""
+
+    outcome: Outcome
+
+
+Admission = Run | Hold | Drop
+RUN = Run()
+
+
+def admit(job: Job, *, now: float, revoked: bool, max_deliveries: int) -> Admission:
+    """Decide what to do with `job` at `now` (unix seconds)."""
+    if revoked:
+        return Drop(Revoked("revoked"))
+    if job.expires_at is not None and job.expires_at <= now:
+        return Drop(Revoked("expired"))
+    if job.delivery.strikes >= max_deliveries:
+        return Drop(poison(job.delivery.strikes))
+    if job.eta_at is not None and job.eta_at > now + ETA_SLACK_S:
+        return Hold(job.eta_at)
+    return RUN
+
+
+def poison(strikes: int) -> Failure:
+    """Return the failure of a task whose process died `strikes` times while it ran."""
+    times = "" if strikes == 1 else f" {strikes} times"
+    reason = f"its process died{times} while running it"
+    error = error_info(WorkerLostError(f"worker lost: {reason}"), with_traceback=False)
+    return Failure(error, dead_letter=reason)

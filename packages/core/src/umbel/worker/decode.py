@@ -1,0 +1,255 @@
+"""Delivery → Job, or the outcome that refuses it. The one edge where foreign bytes are read.
+
+`Decoder.decode` cannot raise: whatever is wrong with a message becomes a `Settlement` whose
+reason says so, and the message ends with the dead letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from umbel.clock import parse_iso
+from umbel.compression import decompress
+from umbel.error_info import error_info
+from umbel.errors import ConfigError, DecodeError, InvalidTaskError, UmbelError, UnknownTaskError
+from umbel.messages import Delivery, Malformed, Message
+from umbel.outcomes import Failure, Outcome, Rejected
+from umbel.requests import Request
+from umbel.worker.jobs import Job, Settlement
+from umbel.worker.runners import Runner
+
+if TYPE_CHECKING:
+    from umbel.interfaces.serializer import Serializer
+    from umbel.worker.host import Host
+
+#: An unknown task is held for workers that may know it (a rolling deploy): this many
+#: deliveries, each after twice the delay of the one before, about five minutes in all.
+UNKNOWN_TASK_DELIVERIES = 10
+_UNKNOWN_FIRST_DELAY_S = 1.0
+_UNKNOWN_LONGEST_DELAY_S = 60.0
+
+
+class _Headers(msgspec.Struct, frozen=True):
+    """The headers of protocol 2 that the worker acts on, for checking their types."""
+
+    task: str
+    id: str
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    group_index: int | None = None
+    retries: int | None = 0
+    eta: str | None = None
+    expires: str | None = None
+    timelimit: tuple[float | None, float | None] | None = None
+    ignore_result: bool | None = False
+    origin: str | None = None
+    shadow: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    replaced_task_nesting: int | None = 0
+    stamped_headers: list[str] | None = None
+    stamps: dict[str, Any] | None = None
+    compression: str | None = None
+
+
+class _Embed(msgspec.Struct, frozen=True):
+    """The third part of a body: what comes next."""
+
+    callbacks: list[Any] | None = None
+    errbacks: list[Any] | None = None
+    chain: list[Any] | None = None
+    chord: Any = None
+
+
+_NO_EMBED = _Embed()
+_EMPTY_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_convert = msgspec.convert
+
+
+class _Refusal(UmbelError):
+    """Why a message can't be run; internal to this module."""
+
+
+class Decoder:
+    """Decodes the deliveries of one worker process."""
+
+    def __init__(self, host: Host, hostname: str, *, has_supervisor: bool = True):
+        """Without a supervisor, who could end the process, a hard time limit acts as a soft one."""
+        conf = host.conf
+        self._has_supervisor = has_supervisor
+        self._host = host
+        self._hostname = hostname
+        self._max_bytes = conf.task_message_max_bytes
+        self._runners: dict[str, Runner] = {}
+        self._serializers: dict[str, Serializer] = {}
+        for name in conf.accept_content:
+            serializer = host.serializer(name)
+            self._serializers[serializer.content_type] = serializer
+
+    def decode(self, delivery: Delivery) -> Job | Settlement:
+        """Return the job of `delivery`, or the settlement that refuses it. Never raises."""
+        message = delivery.message
+        if isinstance(message, Malformed):
+            return self._refuse(delivery, f"malformed message: {message.reason}")
+        try:
+            headers = self._headers(message)
+            runner = self._runner(headers.task)
+            if runner is None:
+                return self._unknown(delivery, headers.task)
+            args, kwargs, embed = self._body(message, headers)
+            return self._job(delivery, message, headers, runner, (args, kwargs, embed))
+        except (_Refusal, DecodeError, ConfigError) as exc:
+            return self._refuse(delivery, str(exc))
+        except Exception as exc:  # noqa: BLE001 - a message must never end the consumer
+            return self._refuse(delivery, f"malformed message: {type(exc).__name__}: {exc}")
+
+    def runner(self, name: str) -> Runner | None:
+        """Return the prepared task `name`; None where it isn't registered."""
+        return self._runner(name)
+
+    def _runner(self, name: str) -> Runner | None:
+        runner = self._runners.get(name)
+        if runner is None:
+            task = self._host.tasks.resolve(name)
+            if task is None:
+                return None
+            runner = self._runners[name] = Runner(task, self._host)
+        return runner
+
+    def _headers(self, message: Message) -> _Headers:
+        try:
+            return _convert(message.headers, _Headers)
+        except (msgspec.ValidationError, TypeError) as exc:
+            raise _Refusal(f"malformed headers: {exc}") from exc
+
+    def _body(self, message: Message, headers: _Headers) -> tuple[list[Any], dict[str, Any], Any]:
+        data = message.body
+        serializer = self._serializers.get(message.content_type)
+        if serializer is None:
+            accepted = ", ".join(self._serializers)
+            raise _Refusal(
+                f"content type {message.content_type!r} isn't accepted "
+                f"(accept_content allows {accepted})"
+            )
+        if len(data) > self._max_bytes:
+            raise _Refusal(
+                f"body of {len(data)} bytes is over task_message_max_bytes ({self._max_bytes})"
+            )
+        if headers.compression is not None:
+            data = decompress(headers.compression, data, max_bytes=self._max_bytes)
+        body = serializer.loads(data)
+        if not isinstance(body, (list, tuple)) or len(body) != 3:
+            raise _Refusal("body isn't a list of arguments, keyword arguments and embed")
+        args, kwargs, embed = body
+        if not isinstance(args, (list, tuple)):
+            raise _Refusal(f"arguments must be a list, not {type(args).__name__}")
+        if not isinstance(kwargs, dict) or not all(type(key) is str for key in kwargs):
+            raise _Refusal("keyword arguments must be an object")
+        if embed == _EMPTY_EMBED or not embed:
+            return list(args), kwargs, _NO_EMBED
+        try:
+            return list(args), kwargs, _convert(embed, _Embed)
+        except msgspec.ValidationError as exc:
+            raise _Refusal(f"malformed embed: {exc}") from exc
+
+    def _job(
+        self,
+        delivery: Delivery,
+        message: Message,
+        headers: _Headers,
+        runner: Runner,
+        body: tuple[list[Any], dict[str, Any], _Embed],
+    ) -> Job:
+        args, kwargs, embed = body
+        hard, soft = headers.timelimit or (None, None)
+        soft = soft if soft is not None else runner.soft_limit_s
+        hard = hard if hard is not None else runner.hard_limit_s
+        if not self._has_supervisor and hard is not None:
+            soft, hard = hard if soft is None else min(soft, hard), None
+        eta = _moment("eta", headers.eta)
+        expires = _moment("expires", headers.expires)
+        request = Request(
+            id=headers.id,
+            task=runner.name,
+            args=args,
+            kwargs=kwargs,
+            root_id=headers.root_id or headers.id,
+            parent_id=headers.parent_id,
+            group=headers.group,
+            group_index=headers.group_index,
+            retries=headers.retries or 0,
+            eta=headers.eta,
+            expires=headers.expires,
+            timelimit=headers.timelimit or (None, None),
+            callbacks=embed.callbacks,
+            errbacks=embed.errbacks,
+            chain=embed.chain,
+            chord=embed.chord,
+            ignore_result=bool(headers.ignore_result),
+            reply_to=message.reply_to,
+            correlation_id=headers.id,
+            origin=headers.origin,
+            shadow=headers.shadow,
+            argsrepr=headers.argsrepr,
+            kwargsrepr=headers.kwargsrepr,
+            replaced_task_nesting=headers.replaced_task_nesting or 0,
+            stamped_headers=headers.stamped_headers,
+            stamps=headers.stamps or {},
+            headers=message.headers,
+            delivery_info={
+                "exchange": message.exchange,
+                "routing_key": message.routing_key or delivery.queue,
+                "priority": message.priority,
+                "redelivered": delivery.redelivered,
+            },
+            properties=message.properties,
+            hostname=self._hostname,
+            called_directly=False,
+        )
+        return Job(
+            delivery=delivery,
+            request=request,
+            runner=runner,
+            eta_at=eta,
+            expires_at=expires if expires is not None else message.expires_at,
+            soft_limit_s=soft,
+            hard_limit_s=hard,
+            early_ack=runner.early_ack,
+        )
+
+    def _unknown(self, delivery: Delivery, name: str) -> Settlement:
+        """Hold a task that this worker doesn't know; in the end it is a dead letter."""
+        if delivery.token < UNKNOWN_TASK_DELIVERIES:
+            delay_s = min(
+                _UNKNOWN_FIRST_DELAY_S * 2 ** (delivery.token - 1), _UNKNOWN_LONGEST_DELAY_S
+            )
+            outcome: Outcome = Rejected(f"unknown task {name!r}", requeue=True, delay_s=delay_s)
+        else:
+            exc = UnknownTaskError(name)
+            outcome = Failure(error_info(exc), dead_letter=f"unknown task {name!r}")
+        return Settlement(delivery, outcome)
+
+    def _refuse(self, delivery: Delivery, reason: str) -> Settlement:
+        error = error_info(InvalidTaskError(reason), with_traceback=False)
+        return Settlement(delivery, Rejected(reason, error=error))
+
+
+def _moment(name: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_iso(text)
+    except (ValueError, OverflowError) as exc:
+        raise _Refusal(f"header {name!r} isn't an ISO 8601 time: {text!r:.80}") from exc
+
+
+def header_id(message: Message | Malformed) -> str | None:
+    """Return the task id where the message has a usable one."""
+    if isinstance(message, Malformed) or not isinstance(message.headers, Mapping):
+        return None
+    found = message.headers.get("id")
+    return found if isinstance(found, str) and found else None

@@ -1,0 +1,119 @@
+"""Running a message here and now, by the code that a worker runs it with.
+
+Decoding, admission of arguments, execution and the plan of what follows are the worker's own;
+only the broker is missing: what a task would send next runs right after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from umbel.errors import InvalidTaskError, SoftTimeLimitExceeded, UnknownTaskError
+from umbel.ids import hostname
+from umbel.messages import Delivery, Message
+from umbel.outcomes import Outcome, Retry
+from umbel.worker.decode import Decoder
+from umbel.worker.execute import run_async_for_value, run_for_value
+from umbel.worker.follow_ups import follow_ups
+from umbel.worker.jobs import Job, Settlement
+from umbel.worker.limits import DeadlineWatch, Interruptible, ThreadGuard
+from umbel.worker.planning import Planner
+
+if TYPE_CHECKING:
+    from umbel.interfaces.backend import Backend
+    from umbel.worker.host import Host
+
+
+class EagerRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a message that was run here."""
+
+    job: Job
+    outcome: Outcome
+    #: What the task returned or raised.
+    value: Any
+    done_at: float
+
+
+def run_eager(host: Host, message: Message, *, store: Backend | None = None) -> EagerRun:
+    """Run `message`, its retries and all that follows from it, in this thread.
+
+    Args:
+        host: The app.
+        message: What to run; an eta in it is passed over.
+        store: Where to keep the results; None: nowhere.
+    Returns: The final run of `message` itself.
+    Raises: UnknownTaskError, InvalidTaskError: it can't be run.
+    """
+    decoder = Decoder(host, hostname(), has_supervisor=False)
+    planner = Planner(host, hostname())
+    waiting = deque([message])
+    final: EagerRun | None = None
+    while waiting:
+        run = _run_one(host, decoder, waiting.popleft())
+        settlement = Settlement(run.job.delivery, run.outcome, run.job, run.done_at)
+        result = planner.result(settlement)
+        if store is not None and result is not None:
+            store.store([result])
+        following = follow_ups(run.job, run.outcome, host)
+        if isinstance(run.outcome, Retry):
+            waiting.extendleft(following)
+        else:
+            waiting.extend(following)
+            if final is None and run.job.request.id == message.id:
+                final = run
+    assert final is not None  # noqa: S101 - the message itself ran, and isn't retried for ever
+    return final
+
+
+def _run_one(host: Host, decoder: Decoder, message: Message) -> EagerRun:
+    delivery = Delivery(message=message, queue=message.queue, receipt="eager")
+    decoded = decoder.decode(delivery)
+    if isinstance(decoded, Settlement):
+        if host.tasks.resolve(message.task) is None:
+            raise UnknownTaskError(f"no task named {message.task!r} is registered, so it can't run")
+        raise InvalidTaskError(getattr(decoded.outcome, "reason", "the message can't be run"))
+    request = msgspec.structs.replace(decoded.request, is_eager=True)
+    job = msgspec.structs.replace(decoded, request=request)
+    now = host.clock.time
+    if job.runner.is_coroutine:
+        outcome, value = _run_coroutine(job, host)
+    else:
+        watch = DeadlineWatch()
+        try:
+            outcome, value = run_for_value(job, ThreadGuard(watch), now)
+        finally:
+            watch.stop()
+    return EagerRun(job=job, outcome=outcome, value=value, done_at=now())
+
+
+def _run_coroutine(job: Job, host: Host) -> tuple[Outcome, Any]:
+    """Run on a new loop; on a thread of its own where this one's loop is running."""
+    found: list[tuple[Outcome, Any]] = []
+
+    def run() -> None:
+        found.append(asyncio.run(_awaited(job, host)))
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        run()
+    else:
+        thread = threading.Thread(target=run, name="umbel-eager")
+        thread.start()
+        thread.join()
+    return found[0]
+
+
+async def _awaited(job: Job, host: Host) -> tuple[Outcome, Any]:
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+    def running(handle: Interruptible) -> None:
+        if job.soft_limit_s is not None:
+            loop.call_later(job.soft_limit_s, handle.interrupt, task, SoftTimeLimitExceeded)
+
+    return await run_async_for_value(job, host.clock.time, running)

@@ -1,0 +1,136 @@
+"""Deliveries → jobs to run: decode, then admission. What isn't to run is settled right away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from umbel.errors import BackendError, BrokerError
+from umbel.events import notify
+from umbel.messages import Delivery
+from umbel.outcomes import Ignored, Outcome, Rejected, Revoked
+from umbel.states import is_final
+from umbel.worker.admission import Drop, Hold, Run, admit
+from umbel.worker.jobs import Job, Settlement
+from umbel.worker.stored import outcome_of
+
+if TYPE_CHECKING:
+    from umbel.interfaces.backend import Backend
+    from umbel.interfaces.broker import Broker
+    from umbel.outcomes import StoredResult
+    from umbel.worker.decode import Decoder
+    from umbel.worker.host import Host
+    from umbel.worker.revocations import Revocations
+    from umbel.worker.settle import Settler
+
+logger = logging.getLogger("umbel.worker")
+
+
+class Intake:
+    """Takes deliveries in for one consumer."""
+
+    def __init__(
+        self,
+        host: Host,
+        decoder: Decoder,
+        settler: Settler,
+        revocations: Revocations,
+        *,
+        broker: Broker,
+        backend: Backend | None,
+    ):
+        self._host, self._decoder, self._settler = host, decoder, settler
+        self._revocations, self._broker, self._backend = revocations, broker, backend
+        self._max_deliveries: int = host.conf.task_max_deliveries
+        self._skips_finished: bool = host.conf.worker_deduplicate_successful_tasks
+
+    def take(self, deliveries: Sequence[Delivery]) -> list[Job]:
+        """Return the jobs to run now, in order; the rest goes to the settler."""
+        now = self._host.clock.time()
+        jobs: list[Job] = []
+        again: list[Job] = []
+        received = self._host.events.task_received
+        for delivery in deliveries:
+            job = self._decoder.decode(delivery)
+            if isinstance(job, Settlement):
+                self._unreadable(job)
+                continue
+            if received:
+                notify(received, job.request)
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("%s: received", job.label)
+            decision = admit(
+                job,
+                now=now,
+                revoked=job.request.id in self._revocations,
+                max_deliveries=self._max_deliveries,
+            )
+            match decision:
+                case Run():
+                    (again if delivery.redelivered else jobs).append(job)
+                case Hold(until):
+                    held = Rejected("its time has not come", requeue=True, delay_s=until - now)
+                    self._settle(job, held)
+                case Drop(outcome):
+                    self._settle(job, outcome)
+        return jobs + self._not_finished(again) if again else jobs
+
+    def may_begin(self, job: Job) -> bool:
+        """Tell whether `job` may run, right before it does: not expired nor revoked meanwhile.
+
+        An early-acknowledged job is acknowledged here.
+        """
+        if job.expires_at is not None and job.expires_at <= self._host.clock.time():
+            self._settle(job, Revoked("expired"))
+            return False
+        if self._revocations and job.request.id in self._revocations:
+            self._settle(job, Revoked("revoked"))
+            return False
+        return self._ack_early(job) if job.early_ack else True
+
+    def _ack_early(self, job: Job) -> bool:
+        try:
+            return not self._broker.ack([job.delivery])
+        except BrokerError as exc:
+            # Not known to be acknowledged: to run it now could run it twice, which an
+            # early-acknowledged task must never. It is still held, or comes again.
+            logger.error("%s: not run, since it can't be acknowledged first: %s", job.label, exc)
+            return False
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        self._settler.add(Settlement(job.delivery, outcome, job, self._host.clock.time()))
+
+    def _unreadable(self, settlement: Settlement) -> None:
+        self._settler.add(settlement)
+        events = self._host.events
+        message = settlement.delivery.message
+        name = getattr(message, "task", None)
+        if events.task_unknown and name is not None and self._host.tasks.resolve(name) is None:
+            notify(events.task_unknown, settlement.delivery, name)
+
+    def _not_finished(self, jobs: list[Job]) -> list[Job]:
+        """Return those without a final result; the finished ones are settled again, not run."""
+        if self._backend is None or not self._skips_finished:
+            return jobs
+        try:
+            found = self._backend.load([job.request.id or "" for job in jobs])
+        except BackendError as exc:
+            logger.warning("can't look up results of redelivered tasks, running them: %s", exc)
+            return jobs
+        left = []
+        for job in jobs:
+            stored = found.get(job.request.id or "")
+            if stored is not None and self._finished(job, stored):
+                logger.info("%s: delivered again, and finished already", job.label)
+                self._settle(job, self._repeat(job, stored))
+            else:
+                left.append(job)
+        return left
+
+    def _finished(self, job: Job, stored: StoredResult) -> bool:
+        return is_final(stored.state) and stored.retries >= job.request.retries
+
+    def _repeat(self, job: Job, stored: StoredResult) -> Outcome:
+        """Return the outcome that was stored: what follows from it may not have been sent."""
+        return outcome_of(stored, job.runner.result_serializer) or Ignored("finished already")

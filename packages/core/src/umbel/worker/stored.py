@@ -1,0 +1,28 @@
+"""A stored result made back into the outcome that it came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from umbel.errors import SerializationError
+from umbel.outcomes import Failure, Outcome, Revoked, StoredResult, Success
+from umbel.result_codec import decode_result
+from umbel.states import State
+
+if TYPE_CHECKING:
+    from umbel.interfaces.serializer import Serializer
+
+
+def outcome_of(stored: StoredResult, serializer: Serializer) -> Outcome | None:
+    """Return the outcome of a final result; None where it can't be told from what is stored."""
+    try:
+        document = decode_result(stored.body, serializer)
+        if stored.state == State.SUCCESS:
+            return Success(serializer.dumps(document.result), 0.0, list(document.children or ()))
+    except SerializationError:
+        return None
+    if stored.state == State.REVOKED:
+        return Revoked("revoked")
+    if stored.state == State.FAILURE and document.error is not None:
+        return Failure(document.error, 0.0, expected=True)
+    return None

@@ -1,0 +1,89 @@
+"""The parts of a worker on ``memory://``, to be driven step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from umbel import Umbel
+from umbel.messages import Delivery, Message
+from umbel.outcomes import Outcome
+from umbel.signatures import Signature
+from umbel.worker.consumer import Consumer, Identity
+from umbel.worker.decode import Decoder
+from umbel.worker.execute import run_sync
+from umbel.worker.jobs import Job
+from umbel.worker.limits import DeadlineWatch, ThreadGuard
+
+Deliver = Callable[..., Delivery]
+
+
+@pytest.fixture
+def app() -> Iterator[Umbel]:
+    with Umbel("tests", broker="memory://", backend="memory://") as made:
+        yield made
+
+
+@pytest.fixture
+def message(app: Umbel) -> Callable[..., Message]:
+    """Build the message of a call, changed as the test wants it."""
+
+    def build(
+        name: str, *args: Any, headers: dict[str, Any] | None = None, **changes: Any
+    ) -> Message:
+        options = changes.pop("options", {})
+        built = app.message_for(Signature(task=name, args=args, options=options))
+        if headers:
+            changes["headers"] = {**built.headers, **headers}
+        return msgspec.structs.replace(built, **changes)
+
+    return build
+
+
+@pytest.fixture
+def deliver(message: Callable[..., Message]) -> Deliver:
+    """Make a delivery of a call, as if a broker had handed it over."""
+
+    def make(name: str, *args: Any, token: int = 1, strikes: int = 0, **changes: Any) -> Delivery:
+        return Delivery(
+            message=message(name, *args, **changes),
+            queue="celery",
+            receipt="r",
+            token=token,
+            strikes=strikes,
+        )
+
+    return make
+
+
+@pytest.fixture
+def job(app: Umbel, deliver: Deliver) -> Callable[..., Job]:
+    """Decode a delivery of a call."""
+
+    def make(name: str, *args: Any, **changes: Any) -> Job:
+        decoded = Decoder(app, "w@host").decode(deliver(name, *args, **changes))
+        assert isinstance(decoded, Job), decoded
+        return decoded
+
+    return make
+
+
+@pytest.fixture
+def run(app: Umbel) -> Callable[[Job], Outcome]:
+    """Run a job on this thread."""
+
+    def execute(one: Job) -> Outcome:
+        return run_sync(one, ThreadGuard(DeadlineWatch()), app.clock.time)
+
+    return execute
+
+
+@pytest.fixture
+def consumer(app: Umbel) -> Iterator[Consumer]:
+    identity = Identity(node="node", consumer="node/0", hostname="w@host", lease_s=60.0)
+    made = Consumer(app, identity, ["celery"])
+    yield made
+    made.close()

@@ -1,0 +1,98 @@
+import multiprocessing
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from umbel.outcomes import ErrorInfo, Failure, Success
+from umbel.worker.board import JOURNAL_BYTES, Board, slot_key
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    made = Board.create(slots=3)
+    yield made
+    made.close()
+
+
+def test_a_running_slot_is_seen_with_its_deadline(board: Board) -> None:
+    board.begin(1, slot_key("r-1"), begun_at=100.0, hard_limit_s=2.5)
+
+    (slot,) = board.running()
+
+    assert (slot.index, slot.key, slot.begun_at) == (1, slot_key("r-1"), 100.0)
+    assert slot.hard_deadline_at == 102.5
+
+
+def test_a_slot_without_a_limit_has_no_deadline(board: Board) -> None:
+    board.begin(0, slot_key("r"), 5.0, None)
+
+    assert next(board.running()).hard_deadline_at is None
+
+
+def test_an_ended_slot_is_idle(board: Board) -> None:
+    board.begin(2, slot_key("r"), 5.0, None)
+    board.end(2)
+
+    assert list(board.running()) == []
+
+
+def test_long_receipts_have_keys_of_the_same_length() -> None:
+    long_one, other = "x" * 400, "x" * 399 + "y"
+
+    assert len(slot_key(long_one)) == len(slot_key("short"))
+    assert slot_key(long_one) != slot_key(other)
+
+
+def test_the_journal_gives_back_what_was_noted(board: Board) -> None:
+    failure = Failure(ErrorInfo("ValueError", "builtins", ["no"]), 0.5)
+    board.note("r-1", Success(b"3", 0.1), 10.0)
+    board.note("r-2", failure, 11.0)
+
+    found = {each.receipt: (each.outcome, each.done_at) for each in board.journal()}
+
+    assert found == {"r-1": (Success(b"3", 0.1), 10.0), "r-2": (failure, 11.0)}
+
+
+def test_a_cleared_journal_is_empty(board: Board) -> None:
+    board.note("r", Success(b"3"), 1.0)
+    board.clear_journal()
+
+    assert board.journal() == []
+
+
+def test_a_full_journal_says_so_and_keeps_what_it_has(board: Board) -> None:
+    assert board.note("r", Success(b"3"), 1.0)
+
+    assert not board.note("big", Success(b"x" * JOURNAL_BYTES), 1.0)
+    assert [each.receipt for each in board.journal()] == ["r"]
+
+
+def _write_and_die(path: str) -> None:
+    from pathlib import Path
+
+    board = Board.attach(Path(path))
+    board.set_ready()
+    board.note("done", Success(b"1"), 1.0)
+    board.begin(0, slot_key("running"), 2.0, None)
+    os.kill(os.getpid(), 9)
+
+
+def test_a_killed_child_leaves_its_board_behind(board: Board) -> None:
+    child = multiprocessing.get_context("spawn").Process(
+        target=_write_and_die, args=(str(board.path),)
+    )
+    child.start()
+    child.join()
+
+    assert board.is_ready
+    assert [each.receipt for each in board.journal()] == ["done"]
+    assert [slot.key for slot in board.running()] == [slot_key("running")]
+
+
+def test_an_unlinked_board_stays_usable(board: Board) -> None:
+    board.unlink()
+    board.set_lease_until(7.0)
+
+    assert not board.path.exists()
+    assert board.lease_until == 7.0

@@ -1,0 +1,150 @@
+import asyncio
+import threading
+import time
+
+import pytest
+
+from umbel.errors import SoftTimeLimitExceeded
+from umbel.worker.limits import (
+    DeadlineWatch,
+    Interruptible,
+    MainThreadGuard,
+    ShutdownInterrupt,
+    ThreadGuard,
+)
+
+
+def spin(seconds: float) -> None:
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        pass
+
+
+def test_a_sleeping_task_on_the_main_thread_is_interrupted_at_its_limit() -> None:
+    guard = MainThreadGuard()
+    began = time.monotonic()
+    with pytest.raises(SoftTimeLimitExceeded):
+        try:
+            guard.begin(0.05)
+            time.sleep(30)
+        finally:
+            guard.end()
+
+    assert time.monotonic() - began < 10
+
+
+def test_no_exception_comes_after_the_task() -> None:
+    guard = MainThreadGuard()
+    guard.begin(0.02)
+    guard.end()
+
+    spin(0.1)
+
+
+def test_the_main_thread_can_be_interrupted_from_another_thread() -> None:
+    guard = MainThreadGuard()
+    timer = threading.Timer(0.05, guard.interrupt, [ShutdownInterrupt])
+    timer.start()
+    with pytest.raises(ShutdownInterrupt):
+        try:
+            guard.begin(None)
+            time.sleep(30)
+        finally:
+            guard.end()
+    timer.join()
+
+
+def test_a_task_in_any_thread_is_interrupted_at_its_limit() -> None:
+    watch = DeadlineWatch()
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        guard = ThreadGuard(watch)
+        try:
+            guard.begin(0.05)
+            spin(30)
+        except SoftTimeLimitExceeded as exc:
+            raised.append(exc)
+        finally:
+            guard.end()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
+    watch.stop()
+
+    assert len(raised) == 1
+
+
+def test_a_coroutine_gets_the_error_where_it_awaits_and_may_catch_it() -> None:
+    async def work() -> str:
+        try:
+            await asyncio.sleep(30)
+        except SoftTimeLimitExceeded:
+            await asyncio.sleep(0)
+            return "cleaned up"
+        return "never"
+
+    async def main() -> str:
+        handle = Interruptible(work())
+
+        async def drive() -> str:
+            result: str = await handle
+            return result
+
+        task = asyncio.ensure_future(drive())
+        await asyncio.sleep(0)
+        handle.interrupt(task, SoftTimeLimitExceeded)
+        return await task
+
+    assert asyncio.run(main()) == "cleaned up"
+
+
+def test_an_ordinary_cancellation_stays_one() -> None:
+    async def main() -> None:
+        handle = Interruptible(asyncio.sleep(30))
+
+        async def drive() -> None:
+            await handle
+
+        task = asyncio.ensure_future(drive())
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+
+
+def test_deadlines_are_called_in_order_of_time() -> None:
+    watch = DeadlineWatch()
+    called: list[str] = []
+    done = threading.Event()
+    watch.after(0.06, lambda: (called.append("second"), done.set()))
+    watch.after(0.02, lambda: called.append("first"))
+
+    assert done.wait(10)
+    watch.stop()
+    assert called == ["first", "second"]
+
+
+def test_a_cancelled_deadline_is_not_called() -> None:
+    watch = DeadlineWatch()
+    called: list[str] = []
+    done = threading.Event()
+    ticket = watch.after(0.02, lambda: called.append("cancelled"))
+    watch.cancel(ticket)
+    watch.after(0.05, done.set)
+
+    assert done.wait(10)
+    watch.stop()
+    assert called == []
+
+
+def test_cancelled_deadlines_do_not_pile_up() -> None:
+    watch = DeadlineWatch()
+    for _ in range(5000):
+        watch.cancel(watch.after(3600, lambda: None))
+
+    assert len(watch._heap) < 1000
+    watch.stop()
