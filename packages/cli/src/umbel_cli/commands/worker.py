@@ -1,0 +1,88 @@
+"""``umbel worker``: run a worker node until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+
+from umbel.worker.worker import Worker
+from umbel_cli.app_loading import import_tasks
+from umbel_cli.banner import banner
+from umbel_cli.commands.values import NameList, flatten
+from umbel_cli.state import CliState, pass_state
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
+
+
+@click.command()
+@click.option("-P", "--pool", help="solo, threads, process or asyncio; plugins add more.")
+@click.option("-c", "--concurrency", type=click.IntRange(1), help="How many tasks at once, in all.")
+@click.option(
+    "--processes", type=click.IntRange(1), help="How many processes share the concurrency."
+)
+@click.option("-Q", "--queues", type=NameList(), multiple=True, help="Consume these: a,b")
+@click.option("-X", "--exclude-queues", type=NameList(), multiple=True, help="But not these: a,b")
+@click.option("-I", "--include", type=NameList(), multiple=True, help="Import these modules too.")
+@click.option("-n", "--hostname", metavar="NAME", help="Name of the node: name@%h (%h %n %d).")
+@click.option(
+    "-l",
+    "--loglevel",
+    type=click.Choice(_LEVELS, case_sensitive=False),
+    help="Log this and worse.  [default: WARNING]",
+)
+@click.option("-f", "--logfile", type=click.Path(dir_okay=False), help="Log to this file.")
+@click.option("-E", "--task-events", is_flag=True, help="Send events for monitors.")
+@click.option("--burst", is_flag=True, help="End when the queues are empty.")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="End a task after this.")
+@click.option(
+    "--soft-time-limit", type=float, metavar="SECONDS", help="Raise in a task after this."
+)
+@click.option(
+    "--max-tasks-per-child", type=click.IntRange(1), help="Replace a process after so many."
+)
+@click.option(
+    "--prefetch-multiplier", type=click.IntRange(0), help="Hold at most so many per slot."
+)
+@click.option("--purge", is_flag=True, help="Drop what waits in the queues first; asks.")
+@click.option("--yes", is_flag=True, help="Don't ask before --purge.")
+@pass_state
+def worker(
+    state: CliState,
+    /,
+    queues: tuple[tuple[str, ...], ...],
+    exclude_queues: tuple[tuple[str, ...], ...],
+    include: tuple[tuple[str, ...], ...],
+    yes: bool,
+    **options: Any,
+) -> None:
+    """Run a worker: take tasks from queues and run them.
+
+    Ctrl-C or TERM stops it: what runs is finished, what was only taken is given back.
+    """
+    loaded = state.loaded_app()
+    overrides: dict[str, Any] = dict(state.overrides())
+    if state.config is not None:
+        overrides = loaded.app.conf.overrides()  # child processes know nothing of --config
+    if include:
+        overrides["include"] = [*loaded.app.conf.include, *flatten(include)]
+    if options["purge"] and not yes:
+        click.confirm("Drop all messages that wait in the queues first?", abort=True, err=True)
+    chosen = {name: value for name, value in options.items() if value not in (None, False)}
+    node = Worker(
+        loaded.app,
+        app_path=loaded.path,
+        queues=flatten(queues) or None,
+        exclude_queues=flatten(exclude_queues),
+        overrides=overrides,
+        **chosen,
+    )
+    import_tasks(loaded)
+    if not state.quiet:
+        click.echo(banner(node, loaded, show_tasks=_shows_info(options["loglevel"])))
+    click.get_current_context().exit(node.run())
+
+
+def _shows_info(level: str | None) -> bool:
+    return level is not None and logging.getLevelNamesMapping()[level.upper()] <= logging.INFO
