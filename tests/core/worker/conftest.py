@@ -85,5 +85,6 @@ def run(app: Umbel) -> Callable[[Job], Outcome]:
 def consumer(app: Umbel) -> Iterator[Consumer]:
     identity = Identity(node="node", consumer="node/0", hostname="w@host", lease_s=60.0)
     made = Consumer(app, identity, ["celery"])
+    made.source.receive(max_messages=1, wait_s=0)  # so that the broker knows who it is
     yield made
     made.close()

@@ -2,6 +2,7 @@ import pytest
 
 from umbel.errors import ConfigError
 from umbel.interfaces.pool import PoolSpec
+from umbel.settings import Settings
 from umbel.worker.cpus import cpu_count
 from umbel.worker.layout import DEFAULT_SLOTS, Layout, layout_of
 
@@ -26,7 +27,9 @@ THREADS = PoolSpec(name="threads", help="")
 def test_processes_and_slots(
     spec: PoolSpec, concurrency: int | None, processes: int | None, expected: Layout
 ) -> None:
-    assert layout_of(spec, concurrency=concurrency, processes=processes) == expected
+    assert (
+        layout_of(spec, concurrency=concurrency, processes=processes, conf=Settings()) == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,4 +45,14 @@ def test_numbers_that_contradict_each_other_are_refused(
     spec: PoolSpec, concurrency: int, processes: int | None, named: str
 ) -> None:
     with pytest.raises(ConfigError, match=named):
-        layout_of(spec, concurrency=concurrency, processes=processes)
+        layout_of(spec, concurrency=concurrency, processes=processes, conf=Settings())
+
+
+def test_the_settings_say_what_the_options_do_not() -> None:
+    conf = Settings(given={"worker_concurrency": 7, "worker_processes": 3})
+
+    assert layout_of(PROCESS, concurrency=None, processes=None, conf=conf) == Layout(7, 1)
+    assert layout_of(PROCESS, concurrency=2, processes=None, conf=conf) == Layout(2, 1)
+    assert layout_of(THREADS, concurrency=None, processes=None, conf=conf) == Layout(3, 7)
+    assert layout_of(THREADS, concurrency=None, processes=2, conf=conf) == Layout(2, 7)
+    assert layout_of(SOLO, concurrency=None, processes=None, conf=conf) == Layout(0, 1)

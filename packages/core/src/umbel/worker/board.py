@@ -6,6 +6,7 @@ supervisor settles what was finished, and knows what was running. Nothing is sen
 write into shared memory is all that a task costs.
 
 One child writes, its supervisor reads; the fields for the other direction are few and atomic.
+Where the system has nameless files, the memory has no name that anybody could leave behind.
 """
 
 from __future__ import annotations
@@ -14,38 +15,50 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from multiprocessing import reduction
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from umbel.messages import Message
 from umbel.outcomes import Outcome
 
 _MAGIC = 0x554D424C
-#: magic, ready, slots, journal bytes used, tasks done, unused; lease end, revoke version.
-_HEADER = struct.Struct("<IIIIQQ")
-_LEASE = struct.Struct("<d")
-_COUNT = struct.Struct("<Q")
-_USED = struct.Struct("<I")
-_LEASE_AT = _HEADER.size
-_REVOKES_AT = _LEASE_AT + _LEASE.size
-_READY_AT, _USED_AT, _DONE_AT = 4, 12, 16
-_SLOTS_AT = 64
-#: begun (monotonic seconds; 0: idle), hard deadline (0: none), key of the receipt.
-_SLOT = struct.Struct("<dd48s")
+# Native formats of one field each: written by one store, so that a reader sees old or new.
+_NUMBER = struct.Struct("I")
+_COUNT = struct.Struct("Q")
+_TIME = struct.Struct("d")
+_MAGIC_AT, _READY_AT, _SLOTS_AT, _USED_AT = 0, 4, 8, 12
+_DONE_AT, _ENDED_AT = 16, 24
+_LEASE_UNTIL_AT, _LEASE_SINCE_AT, _REVOKES_AT = 32, 40, 48
+_FIRST_SLOT_AT = 64
 _KEY_BYTES = 48
-_IDLE = bytes(_SLOT.size)
+#: begun (monotonic seconds; 0: idle), hard deadline (0: none), key of the receipt.
+_SLOT = struct.Struct(f"dd{_KEY_BYTES}s")
+_SLOT_REST = struct.Struct(f"d{_KEY_BYTES}s")
+_IDLE = _TIME.pack(0.0)
 _LENGTH = struct.Struct("<I")
 JOURNAL_BYTES = 512 * 1024
 
 
+class EarlyAcked(msgspec.Struct, frozen=True, array_like=True):
+    """A delivery that its broker has forgotten: only the journal can tell what it was."""
+
+    message: Message
+    queue: str
+    token: int
+
+
 class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
-    """An outcome that was made and not settled."""
+    """An outcome that was made and not settled, or an early acknowledged task without one yet."""
 
     receipt: str
-    outcome: Outcome
+    outcome: Outcome | None
     done_at: float
+    early: EarlyAcked | None = None
 
 
 class RunningSlot(msgspec.Struct, frozen=True):
@@ -61,81 +74,98 @@ class RunningSlot(msgspec.Struct, frozen=True):
 
 _encode_entry = msgspec.msgpack.Encoder().encode
 _decode_entry = msgspec.msgpack.Decoder(JournalEntry).decode
+#: What the encoder raises for a value that only this process can hold.
+_NOT_ENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def slot_key(receipt: str) -> bytes:
     """Return the name of a delivery in a slot: its receipt, or a digest of a long one."""
-    raw = receipt.encode()
+    raw = receipt.encode("utf-8", "surrogatepass")
     if len(raw) > _KEY_BYTES:
         raw = blake2b(raw, digest_size=_KEY_BYTES // 2).hexdigest().encode()
     return raw.ljust(_KEY_BYTES, b"\0")
 
 
 class Board:
-    """The shared memory of one child."""
+    """The shared memory of one child. Pickled while a process starts, it arrives there mapped."""
 
-    def __init__(self, path: Path, memory: mmap.mmap):
-        self.path = path
-        self._memory = memory
-        _, _, self.slots, _, _, _ = _HEADER.unpack_from(memory, 0)
-        self._journal_at = _SLOTS_AT + self.slots * _SLOT.size
+    def __init__(self, handle: int, path: Path | None = None):
+        """Map the open file `handle`; `path` is its name, where it has one."""
+        self._memory = mmap.mmap(handle, 0)
+        self._handle: int | None = handle
+        self._path = path
+        self.slots: int = _NUMBER.unpack_from(self._memory, _SLOTS_AT)[0]
+        self._journal_at = _FIRST_SLOT_AT + self.slots * _SLOT.size
         self._used = 0
 
     @classmethod
     def create(cls, slots: int) -> Board:
         """Make the board of a child with so many slots; the supervisor calls this."""
-        folder = Path("/dev/shm")  # noqa: S108 - memory, not disk, where Linux has it
-        where = str(folder) if os.access(folder, os.W_OK) else None
-        handle, name = tempfile.mkstemp(prefix="umbel-board-", dir=where)
-        try:
-            os.ftruncate(handle, _SLOTS_AT + slots * _SLOT.size + JOURNAL_BYTES)
-            memory = mmap.mmap(handle, 0)
-        finally:
+        handle, path = _new_file(_FIRST_SLOT_AT + slots * _SLOT.size + JOURNAL_BYTES)
+        with mmap.mmap(handle, _FIRST_SLOT_AT) as memory:
+            _NUMBER.pack_into(memory, _MAGIC_AT, _MAGIC)
+            _NUMBER.pack_into(memory, _SLOTS_AT, slots)
+        return cls(handle, path)
+
+    def __reduce__(self) -> tuple[Callable[..., Board], tuple[Any, ...]]:
+        if self._path is not None:
+            return _from_path, (self._path,)
+        return _from_handle, (reduction.DupFd(self._handle),)
+
+    def forget_file(self) -> None:
+        """Let go of the file once the child has it: the memory lives while somebody maps it."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
             os.close(handle)
-        _HEADER.pack_into(memory, 0, _MAGIC, 0, slots, 0, 0, 0)
-        return cls(Path(name), memory)
-
-    @classmethod
-    def attach(cls, path: Path) -> Board:
-        """Map the board at `path`; the child calls this."""
-        with path.open("r+b") as file:
-            memory = mmap.mmap(file.fileno(), 0)
-        return cls(path, memory)
-
-    def unlink(self) -> None:
-        """Remove the file's name; the memory lives as long as somebody maps it."""
-        try:
-            self.path.unlink(missing_ok=True)
-        except PermissionError:  # Windows: still mapped; `close` tries again
-            return
+        if self._path is not None:
+            try:
+                self._path.unlink(missing_ok=True)
+            except PermissionError:  # Windows: still mapped; `close` tries again
+                return
 
     def close(self) -> None:
-        """Unmap and remove it."""
+        """Unmap it."""
         self._memory.close()
-        self.unlink()
+        self.forget_file()
 
     # -- the child writes ---------------------------------------------------------------------
 
     def set_ready(self) -> None:
         """Say that the child consumes."""
-        _USED.pack_into(self._memory, _READY_AT, 1)
+        self._put(_NUMBER, _READY_AT, 1)
+
+    def set_ended(self) -> None:
+        """Say that the child has ended in order: it holds nothing that it could give back."""
+        self._put(_COUNT, _ENDED_AT, 1)
 
     def begin(self, slot: int, key: bytes, begun_at: float, hard_limit_s: float | None) -> None:
         """Say that `slot` runs the delivery `key` from now (`begun_at`, monotonic)."""
+        at = _FIRST_SLOT_AT + slot * _SLOT.size
         deadline = 0.0 if hard_limit_s is None else begun_at + hard_limit_s
-        _SLOT.pack_into(self._memory, _SLOTS_AT + slot * _SLOT.size, begun_at, deadline, key)
+        # The slot is idle until its beginning is there, so nobody reads half a deadline.
+        self._memory[at + _TIME.size : at + _SLOT.size] = _SLOT_REST.pack(deadline, key)
+        self._memory[at : at + _TIME.size] = _TIME.pack(begun_at)
 
     def end(self, slot: int) -> None:
         """Say that `slot` is idle."""
-        at = _SLOTS_AT + slot * _SLOT.size
-        self._memory[at : at + _SLOT.size] = _IDLE
+        at = _FIRST_SLOT_AT + slot * _SLOT.size
+        self._memory[at : at + _TIME.size] = _IDLE
 
-    def note(self, receipt: str, outcome: Outcome, done_at: float) -> bool:
-        """Write an outcome into the journal; False: it is full, settle now.
+    def note(
+        self,
+        receipt: str,
+        outcome: Outcome | None,
+        done_at: float,
+        early: EarlyAcked | None = None,
+    ) -> bool:
+        """Write an outcome into the journal; False: it doesn't fit in, settle now.
 
         The journal has one writer at a time: its caller holds a lock.
         """
-        entry = _encode_entry(JournalEntry(receipt, outcome, done_at))
+        try:
+            entry = _encode_entry(JournalEntry(receipt, outcome, done_at, early))
+        except _NOT_ENCODABLE:  # such as an integer of more than 64 bits in an error's arguments
+            return False
         end = self._used + _LENGTH.size + len(entry)
         if end > JOURNAL_BYTES:
             return False
@@ -143,42 +173,55 @@ class Board:
         self._memory[at : at + end - self._used] = _LENGTH.pack(len(entry)) + entry
         self._used = end
         # Last, so that a reader never sees half an entry.
-        _USED.pack_into(self._memory, _USED_AT, end)
+        self._put(_NUMBER, _USED_AT, end)
         return True
 
     def clear_journal(self) -> None:
         """Empty the journal: all that it holds is settled."""
         self._used = 0
-        _USED.pack_into(self._memory, _USED_AT, 0)
+        self._put(_NUMBER, _USED_AT, 0)
 
     def count_done(self, done: int) -> None:
         """Say how many tasks the child has run in all."""
-        _COUNT.pack_into(self._memory, _DONE_AT, done)
+        self._put(_COUNT, _DONE_AT, done)
+
+    # -- the supervisor writes ----------------------------------------------------------------
+
+    def set_lease(self, since: float, until: float) -> None:
+        """Tell the child from when until when (monotonic seconds) the lease holds."""
+        self._put(_TIME, _LEASE_SINCE_AT, since)
+        self._put(_TIME, _LEASE_UNTIL_AT, until)
+
+    def set_revokes(self, version: int) -> None:
+        """Tell the child that the set of revoked tasks changed."""
+        self._put(_COUNT, _REVOKES_AT, version)
+
+    # -- who reads ----------------------------------------------------------------------------
+
+    @property
+    def lease_since(self) -> float:
+        """Monotonic seconds since which the node's lease has held without a gap."""
+        return float(_TIME.unpack_from(self._memory, _LEASE_SINCE_AT)[0])
 
     @property
     def lease_until(self) -> float:
         """Monotonic seconds until which the node's lease is known to hold."""
-        return float(_LEASE.unpack_from(self._memory, _LEASE_AT)[0])
+        return float(_TIME.unpack_from(self._memory, _LEASE_UNTIL_AT)[0])
 
     @property
     def revokes(self) -> int:
         """Number that changes when the set of revoked tasks does."""
         return int(_COUNT.unpack_from(self._memory, _REVOKES_AT)[0])
 
-    # -- the supervisor writes and reads ------------------------------------------------------
-
-    def set_lease_until(self, at: float) -> None:
-        """Say until when (monotonic seconds) the node's lease holds."""
-        _LEASE.pack_into(self._memory, _LEASE_AT, at)
-
-    def set_revokes(self, version: int) -> None:
-        """Say that the set of revoked tasks changed."""
-        _COUNT.pack_into(self._memory, _REVOKES_AT, version)
-
     @property
     def is_ready(self) -> bool:
         """Whether the child consumes."""
-        return bool(_USED.unpack_from(self._memory, _READY_AT)[0])
+        return bool(_NUMBER.unpack_from(self._memory, _READY_AT)[0])
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the child has ended in order."""
+        return bool(_COUNT.unpack_from(self._memory, _ENDED_AT)[0])
 
     @property
     def done(self) -> int:
@@ -188,19 +231,69 @@ class Board:
     def running(self) -> Iterator[RunningSlot]:
         """Yield what the child runs now."""
         for index in range(self.slots):
-            at = _SLOTS_AT + index * _SLOT.size
-            begun, deadline, key = _SLOT.unpack_from(self._memory, at)
+            begun, deadline, key = _SLOT.unpack(self._read_slot(index))
             if begun:
                 yield RunningSlot(index, key, begun, deadline or None)
 
+    def _read_slot(self, index: int) -> bytes:
+        """Return a slot as it stands, never the end of one task with the beginning of the next."""
+        at = _FIRST_SLOT_AT + index * _SLOT.size
+        raw = self._memory[at : at + _SLOT.size]
+        while raw[: _TIME.size] != _IDLE:
+            again = self._memory[at : at + _SLOT.size]
+            if again == raw:
+                break
+            raw = again
+        return raw
+
     def journal(self) -> list[JournalEntry]:
-        """Return the outcomes that a dead child had made and not settled."""
-        used = _USED.unpack_from(self._memory, _USED_AT)[0]
+        """Return what a dead child had noted; what it has damaged is left out."""
+        used = _NUMBER.unpack_from(self._memory, _USED_AT)[0]
         at, end = self._journal_at, self._journal_at + min(used, JOURNAL_BYTES)
         entries = []
-        while at < end:
+        while at + _LENGTH.size <= end:
             (length,) = _LENGTH.unpack_from(self._memory, at)
             at += _LENGTH.size
-            entries.append(_decode_entry(self._memory[at : at + length]))
+            try:
+                entries.append(_decode_entry(self._memory[at : at + length]))
+            except msgspec.MsgspecError:
+                break
             at += length
         return entries
+
+    def _put(self, kind: struct.Struct, at: int, value: float) -> None:
+        self._memory[at : at + kind.size] = kind.pack(value)
+
+
+def _new_file(size: int) -> tuple[int, Path | None]:
+    """Return an open file of so many zero bytes, and its name where it must have one."""
+    if hasattr(os, "memfd_create"):
+        try:
+            handle = os.memfd_create("umbel-board")
+        except OSError:  # a sandbox forbids it
+            pass
+        else:
+            os.ftruncate(handle, size)
+            return handle, None
+    handle, name = tempfile.mkstemp(prefix="umbel-board-")
+    os.ftruncate(handle, size)
+    if os.name == "nt":  # an open file can be neither handed over nor removed there
+        return handle, Path(name)
+    Path(name).unlink()
+    return handle, None
+
+
+def _from_handle(inherited: Any) -> Board:
+    """Map what a parent handed over; called as a child unpickles it."""
+    board = Board(inherited.detach())
+    board.forget_file()
+    return board
+
+
+def _from_path(path: Path) -> Board:
+    """Map a named file; called as a child unpickles it."""
+    board = Board(os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0)), path)
+    handle, board._handle = board._handle, None  # noqa: SLF001 - a constructor of it
+    if handle is not None:
+        os.close(handle)
+    return board

@@ -65,6 +65,7 @@ def child_main(spec: ChildSpec, pipe: Connection) -> None:
     host = load_app(spec.app_path, spec.overrides)
     host.import_tasks()
     board = Board.attach(Path(spec.board))
+    board.set_alive()
     consumer = Consumer(
         host,
         spec.identity,
@@ -72,13 +73,13 @@ def child_main(spec: ChildSpec, pipe: Connection) -> None:
         slots=spec.slots,
         prefetch_multiplier=spec.prefetch_multiplier,
         board=board,
+        on_joined=board.set_ready,
     )
     lane = make_lane(host, consumer, spec, board)
     monitor = _Monitor(pipe, lane, board, spec.identity.lease_s)
     monitor.start()
     if host.events.process_started:
         notify(host.events.process_started, spec.index)
-    board.set_ready()
     try:
         lane.run()
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,8 +53,12 @@ class Consumer:
         broker: Broker | None = None,
         backend: Backend | None = None,
         coordinator: Coordinator | None = None,
+        on_joined: Callable[[], object] = lambda: None,
     ):
-        """Handles that aren't given are opened here, and closed by `close`."""
+        """Handles that aren't given are opened here, and closed by `close`.
+
+        `on_joined` is told once the broker knows the consumer: from then on it consumes.
+        """
         self.host, self.identity, self.queues = host, identity, list(queues)
         self.stopping = threading.Event()
         self.broker = broker or host.open_broker()
@@ -62,8 +66,6 @@ class Consumer:
         self.coordinator = coordinator if broker is not None else host.open_coordinator()
         self._owns_handles = broker is None
         self._board = board
-        if Capability.LEASE in self.broker.capabilities:
-            self.broker.join(identity.node, identity.consumer, lease_s=identity.lease_s)
         self.decoder = Decoder(host, identity.hostname, has_supervisor=board is not None)
         self.planner = Planner(host, identity.hostname)
         leased = board is not None and Capability.LEASE in self.broker.capabilities
@@ -85,8 +87,21 @@ class Consumer:
             broker=self.broker,
             backend=self.backend,
         )
-        self.source = Source(self.broker, queues, identity.consumer, host.clock, self.stopping)
+        self.source = Source(
+            self.broker,
+            queues,
+            identity.consumer,
+            host.clock,
+            self.stopping,
+            join=self._join,
+            on_joined=on_joined,
+        )
         self.prefetch = Prefetch(prefetch_multiplier, slots)
+
+    def _join(self) -> None:
+        identity = self.identity
+        if Capability.LEASE in self.broker.capabilities:
+            self.broker.join(identity.node, identity.consumer, lease_s=identity.lease_s)
 
     def stop(self) -> None:
         """Receive nothing more; a receive that waits returns."""

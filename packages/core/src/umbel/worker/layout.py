@@ -11,6 +11,7 @@ from umbel.worker.cpus import cpu_count
 
 if TYPE_CHECKING:
     from umbel.interfaces.pool import PoolSpec
+    from umbel.settings import Settings
 
 #: Slots of a process whose pool has many, where nobody says how many.
 DEFAULT_SLOTS = 16
@@ -23,8 +24,10 @@ class Layout(msgspec.Struct, frozen=True):
     slots: int
 
 
-def layout_of(spec: PoolSpec, *, concurrency: int | None, processes: int | None) -> Layout:
-    """Return the layout for a pool.
+def layout_of(
+    spec: PoolSpec, *, concurrency: int | None, processes: int | None, conf: Settings
+) -> Layout:
+    """Return the layout for a pool; what isn't given is as the settings say.
 
     ``--pool process -c 4`` is 4 × 1, ``--pool threads -c 16`` is 1 × 16,
     ``--processes 2 --pool asyncio -c 100`` is 2 × 100, ``--pool solo`` is the process itself.
@@ -47,5 +50,6 @@ def layout_of(spec: PoolSpec, *, concurrency: int | None, processes: int | None)
                 f"pool {spec.name!r} has one slot a process, so --concurrency {concurrency} "
                 f"and --processes {processes} contradict each other; give one of them"
             )
-        return Layout(processes or concurrency or cpu_count(), 1)
-    return Layout(processes or 1, concurrency or DEFAULT_SLOTS)
+        return Layout(processes or concurrency or conf.worker_concurrency or cpu_count(), 1)
+    slots = concurrency or conf.worker_concurrency or DEFAULT_SLOTS
+    return Layout(processes or conf.worker_processes or 1, slots)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from umbel.errors import BrokerError
@@ -38,7 +38,23 @@ class Source:
         consumer: str,
         clock: Clock,
         stopping: threading.Event,
+        *,
+        join: Callable[[], object],
+        on_joined: Callable[[], object],
     ):
+        """Receive for `consumer`.
+
+        Args:
+            broker: The consumer's handle.
+            queues: What to consume.
+            consumer: Unique id of this process.
+            clock: Where to read the time.
+            stopping: Set when nothing more is wanted.
+            join: Says to the broker who receives; tried again through an outage.
+            on_joined: Told once the broker knows, so that all is ready.
+        """
+        self._join: Callable[[], object] | None = join
+        self._on_joined = on_joined
         self._broker, self._queues, self._consumer = broker, list(queues), consumer
         self._clock, self._stopping = clock, stopping
         self._reconciles = Capability.LEASE in broker.capabilities
@@ -52,6 +68,10 @@ class Source:
     def receive(self, *, max_messages: int, wait_s: float) -> Sequence[Delivery]:
         """Return deliveries; none during an outage, after a pause with backoff and jitter."""
         try:
+            if self._join is not None:
+                self._join()
+                self._join = None
+                self._on_joined()
             got = self._broker.receive(self._in_turn(), max_messages=max_messages, wait_s=wait_s)
         except BrokerError as exc:
             self._outage(exc)

@@ -195,6 +195,8 @@ class Supervisor:
                 child.board.unlink()
                 self._start_failures = 0
                 logger.debug("child %d (pid %d) is ready", index, child.pid)
+            elif child.board.is_alive:
+                self._start_failures = 0
             elif now - self._born_at[index] > self._alive_timeout_s:
                 logger.error(
                     "child %d (pid %d) wasn't ready within worker_proc_alive_timeout (%g s), "
@@ -227,18 +229,18 @@ class Supervisor:
                 {each.receipt: (each.outcome, each.done_at) for each in child.board.journal()},
                 self._doomed.pop(index, {}),
             )
-            was_ready = child.was_ready or child.board.is_ready
+            was_alive = child.board.is_alive
             child.release()
             self._dead.append(dead)
-            self._note_death(index, dead, was_ready=was_ready)
+            self._note_death(index, dead, was_alive=was_alive)
 
-    def _note_death(self, index: int, dead: DeadChild, *, was_ready: bool) -> None:
+    def _note_death(self, index: int, dead: DeadChild, *, was_alive: bool) -> None:
         in_order = dead.exitcode == 0
         if in_order and self._spec.burst:
             self._finished.add(index)
         if in_order or dead.doomed or self.shutdown.phase is not Phase.RUNNING:
             return
-        if was_ready:
+        if was_alive:
             logger.error(
                 "child %d (pid %d) died: %s; starting another",
                 index,

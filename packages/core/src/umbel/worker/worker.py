@@ -101,8 +101,9 @@ class Worker:
         self.pool_spec = app.pool(self.pool)
         self.layout: Layout = layout_of(
             self.pool_spec,
-            concurrency=concurrency or (conf.worker_concurrency if not processes else None),
-            processes=processes or conf.worker_processes,
+            concurrency=concurrency,
+            processes=processes,
+            conf=conf,
         )
         self.queues = queues_of(conf, queues, exclude_queues)
         self.hostname = expand_node_name(hostname or "worker@%h")
@@ -224,7 +225,7 @@ class Worker:
             cwd=os.getcwd(),  # noqa: PTH109 - a str crosses to the child
             burst=self.burst,
             prefetch_multiplier=self._prefetch,
-            max_tasks=self._max_tasks,
+            max_tasks=self._max_tasks if self.layout.processes else None,
         )
 
     # -- in this process ----------------------------------------------------------------------
