@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_folder_in_the_place_of_the_file_is_told(broker, path):
 def test_folder_that_is_missing_is_told(tmp_path):
     broker = open_broker(f"sqlite:///{tmp_path}/data/jobs.db")
 
-    refused(broker, "there is no folder .*data.*; make it")
+    refused(broker, "there is no folder .*data.*make it")
     (tmp_path / "data").mkdir()
     broker.send([message("x")])
     broker.close()
@@ -205,15 +206,13 @@ def run(script, url):
 
 
 @pytest.fixture
-def open_to_all(tmp_path):
-    """A folder that another user can reach."""
-    folder = tmp_path / "shared"
-    folder.mkdir()
-    for above in (folder, *folder.parents):
-        mode = above.stat().st_mode
-        if not mode & 0o001:
-            above.chmod(mode | 0o011)
-    return folder
+def open_to_all():
+    """A folder that another user can reach; pytest's own are closed to all others."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
 
 
 @posix
@@ -224,7 +223,17 @@ def test_read_only_folder_is_told(open_to_all):
     open_to_all.chmod(0o755)
     assert len(said) == 2
     for line in said:
-        assert re.search(r"^refused .*jobs.db.*folder .*shared.* is read-only for this user", line)
+        assert re.search(r"^refused .*jobs.db.*folder .* is read-only for this user", line)
+
+
+@posix
+def test_folder_that_may_not_be_entered_is_told(open_to_all):
+    open_to_all.chmod(0o000)
+
+    said = as_another_user(f"sqlite:///{open_to_all}/jobs.db")
+    assert len(said) == 2
+    for line in said:
+        assert re.search(r"^refused .*this user may not enter it; make it", line)
 
 
 @posix

@@ -29,6 +29,7 @@ MUTANTS = Mutants(BrokerSuite, BrokerDelaySuite, make_broker)
     "test_delayed_message_does_not_hold_up_those_behind_it",
     "test_delayed_message_waits_for_its_time",
     "test_delayed_messages_come_each_at_its_own_time",
+    "test_peek_shows_the_delayed_after_the_ready_the_next_due_first",
     "test_stats_count_the_delayed_apart_until_they_are_due",
 )
 class SendsTheDelayedAtOnce(MemoryBroker):
@@ -43,6 +44,7 @@ class SendsTheDelayedAtOnce(MemoryBroker):
 @MUTANTS.caught_by(
     "test_delayed_message_does_not_hold_up_those_behind_it",
     "test_delayed_messages_come_each_at_its_own_time",
+    "test_peek_shows_the_delayed_after_the_ready_the_next_due_first",
     "test_stats_count_the_delayed_apart_until_they_are_due",
 )
 class DelaysForADayAtMost(MemoryBroker):

@@ -12,9 +12,10 @@ from umbel import Umbel
 from umbel.messages import Delivery, Message
 from umbel.outcomes import Outcome
 from umbel.signatures import Signature
-from umbel.worker.consumer import Consumer, Identity
+from umbel.worker.consumer import Consumer
 from umbel.worker.decode import Decoder
 from umbel.worker.execute import run_sync
+from umbel.worker.identity import Identity
 from umbel.worker.jobs import Job
 from umbel.worker.limits import DeadlineWatch, ThreadGuard
 

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -68,20 +69,58 @@ def test_a_full_journal_says_so_and_keeps_what_it_has(board: Board) -> None:
     assert [each.receipt for each in board.journal()] == ["r"]
 
 
-def _write_and_die(path: str) -> None:
-    from pathlib import Path
+def test_a_value_that_only_this_process_can_hold_is_told_not_to_fit(board: Board) -> None:
+    for odd in (2**100, object(), "\ud800"):
+        failure = Failure(ErrorInfo("ValueError", "builtins", [odd]))
+        assert not board.note("r", failure, 1.0)
 
-    board = Board.attach(Path(path))
+    assert board.journal() == []
+
+
+def test_a_damaged_journal_gives_back_what_can_be_read(board: Board) -> None:
+    board.note("r-1", Success(b"3"), 1.0)
+    end = board._journal_at + board._used
+    board.note("r-2", Success(b"4"), 2.0)
+    board._memory[end + 4 : end + 8] = b"\xc1\xc1\xc1\xc1"
+
+    assert [each.receipt for each in board.journal()] == ["r-1"]
+
+
+def test_a_slot_that_changes_while_it_is_read_is_never_seen_half_written(board: Board) -> None:
+    stop = threading.Event()
+
+    def churn() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            board.begin(0, slot_key(f"r-{number}"), float(number), 1000.0)
+            board.end(0)
+
+    writer = threading.Thread(target=churn)
+    writer.start()
+    try:
+        for _ in range(20_000):
+            for slot in board.running():
+                number = int(slot.key.rstrip(b"\0").removeprefix(b"r-"))
+                assert (slot.begun_at, slot.hard_deadline_at) == (number, number + 1000.0)
+    finally:
+        stop.set()
+        writer.join()
+
+
+def _write_and_die(board: Board) -> None:
     board.set_ready()
     board.note("done", Success(b"1"), 1.0)
     board.begin(0, slot_key("running"), 2.0, None)
     os.kill(os.getpid(), 9)
 
 
-def test_a_killed_child_leaves_its_board_behind(board: Board) -> None:
-    child = multiprocessing.get_context("spawn").Process(
-        target=_write_and_die, args=(str(board.path),)
-    )
+METHODS = [each for each in multiprocessing.get_all_start_methods() if each != "fork"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_child_leaves_its_board_behind(board: Board, method: str) -> None:
+    child = multiprocessing.get_context(method).Process(target=_write_and_die, args=(board,))
     child.start()
     child.join()
 
@@ -90,9 +129,13 @@ def test_a_killed_child_leaves_its_board_behind(board: Board) -> None:
     assert [slot.key for slot in board.running()] == [slot_key("running")]
 
 
-def test_an_unlinked_board_stays_usable(board: Board) -> None:
-    board.unlink()
-    board.set_lease_until(7.0)
+def test_a_board_whose_file_is_forgotten_stays_usable(board: Board) -> None:
+    board.forget_file()
+    board.set_lease(3.0, 7.0)
 
-    assert not board.path.exists()
-    assert board.lease_until == 7.0
+    assert (board.lease_since, board.lease_until) == (3.0, 7.0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files can't be removed there")
+def test_a_board_has_no_name_that_could_be_left_behind(board: Board) -> None:
+    assert board._path is None

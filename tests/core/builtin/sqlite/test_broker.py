@@ -548,6 +548,16 @@ def test_queue_that_was_emptied_is_remembered(broker):
     assert broker.queues() == ["a", "b"]
 
 
+def test_queues_of_rows_made_by_hand_are_found(broker, query):
+    send(broker, 1, "known")
+    insert(query, queue="b")
+    insert(query, queue="b")
+    insert(query, queue="c", state=2, due_at=1.0)
+    insert(query, queue="a")
+
+    assert broker.queues() == ["a", "b", "c", "known"]
+
+
 def test_clock_of_the_handle_decides_what_is_due(open_handle, path):
     clock = FakeClock()
     broker = open_handle(SqliteBroker, clock)

@@ -89,3 +89,12 @@ def test_hot_queries_use_their_indexes(broker, query):
 
     assert len(plan) == 1  # neither a sort nor a scan
     assert "messages_ready (queue=?)" in plan[0][3]
+
+
+def test_sqlite_that_is_too_old_is_told(broker, path, monkeypatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+
+    with pytest.raises(BrokerError, match=r"SQLite 3\.34\.1.*needs 3\.35\.0 or newer"):
+        broker.check()
+    assert not path.exists() or path.read_bytes() == b""

@@ -45,7 +45,10 @@ def demo(
     if job.resumed:
         state.note(f"going on with the run that was stopped: {job.done} of {job.total} are done")
     state.note(f"indexing {job.total:,} files of {library_folder()} in {count} processes")
-    worker = DemoWorker(count, Path(FOLDER) / "demo-worker.log")
+    log = Path(FOLDER) / "demo-worker.log"
+    if not job.resumed:
+        log.unlink(missing_ok=True)
+    worker = DemoWorker(count, log)
     color = click.get_current_context().color is not False
     try:
         with (

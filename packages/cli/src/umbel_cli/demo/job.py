@@ -95,9 +95,12 @@ class Job:
         while self._missing:
             self._send()
             done = self.done
-            with worker:
+            try:
+                worker.start()
                 self._gather(worker, display)
-                ended = time.monotonic()  # before the worker is told to stop
+                ended = time.monotonic()
+            finally:
+                worker.stop()
             fruitless = 0 if self.done > done else fruitless + 1
             if fruitless >= _FRUITLESS_STARTS:
                 raise JobError(

@@ -77,10 +77,10 @@ def print_report(result: JobResult, *, plain: Totals | None, color: bool) -> Non
     )
     console.print(
         f"{result.done_now:,} tasks in {result.elapsed_s:.1f} s: "
-        f"[bold]{result.rate:.0f} tasks/s[/] in {len(result.shares)} processes "
-        f"({_share_line(result)})",
+        f"[bold]{result.rate:.0f} tasks/s[/]",
         soft_wrap=True,
     )
+    console.print(f"{len(result.shares)} processes: {_share_line(result)}", soft_wrap=True)
     for file, why in result.failed.items():
         console.print(f"[red]failed[/]: {escape(f'{file}: {why}')}", soft_wrap=True)
     if plain is not None:
@@ -135,7 +135,7 @@ def _table(reports: Sequence[FileReport], *, is_wide: bool) -> Table:
 def _share_line(result: JobResult) -> str:
     done = sum(result.shares.values())
     return ", ".join(
-        f"{pid}: {count} = {100 * count / done:.0f} %" for pid, count in result.shares.items()
+        f"{pid} did {count:,} ({100 * count / done:.0f} %)" for pid, count in result.shares.items()
     )
 
 

@@ -30,7 +30,7 @@ class FileReport(SourceReport):
     pid: int
 
 
-@app.task
+@app.task(resultrepr_maxsize=120)  # for the log
 def index_file(file: str) -> FileReport:
     """Count what is in `file`, a path relative to the standard library's folder."""
     source = (library_folder() / file).read_bytes()

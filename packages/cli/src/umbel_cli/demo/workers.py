@@ -7,15 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 _STOP_PATIENCE_S = 15.0
 _LOG_LINES = 12
 
 
 class DemoWorker:
-    """A worker node that runs while the context is open, and leaves nothing behind.
+    """A worker node that leaves nothing behind.
 
     It drains the queue and ends (``--burst``), so that nothing runs for ever even where this
     process is killed outright.
@@ -28,18 +26,6 @@ class DemoWorker:
     def __init__(self, processes: int, log: Path) -> None:
         self._processes, self._log = processes, log
         self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start the node."""

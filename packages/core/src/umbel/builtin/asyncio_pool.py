@@ -3,60 +3,76 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+from umbel.builtin.thread_pool import ThreadPool
 from umbel.interfaces.pool import Job, Pool
 
-#: Threads for ``def`` tasks at most: they are the exception in this pool.
-_MOST_THREADS = 32
+logger = logging.getLogger("umbel")
+
+#: Seconds that cancelled coroutines get to end.
+_CANCEL_S = 0.2
 
 
 class AsyncioPool(Pool):
-    """One event loop on a thread of its own; a slot is a coroutine in flight."""
+    """One event loop on a thread of its own; a slot is a coroutine in flight, or a thread."""
 
     def start(self) -> None:
         """Start the loop's thread."""
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(
-            ThreadPoolExecutor(min(self.slots, _MOST_THREADS), thread_name_prefix="umbel-def")
-        )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        # Not the loop's executor: that is for what coroutines put on threads, and its threads
+        # would hold up the end of the program.
+        self._threads = ThreadPool(self.slots)
+        self._threads.start()
         self._thread = threading.Thread(target=self._run_loop, name="umbel-loop", daemon=True)
         self._thread.start()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
+        while not (self._stopping or self._loop.is_closed()):
+            try:
+                self._loop.run_forever()
+            except BaseException as exc:  # noqa: BLE001 - SystemExit in the background of a task
+                logger.error("something in the background of a task ended its loop: %r", exc)
         try:
-            self._loop.run_forever()
-        finally:
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left, timeout=_CANCEL_S))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        except BaseException as exc:  # noqa: BLE001 - tasks of users do as they like
+            logger.debug("what tasks left on the event loop did not end well: %r", exc)
+        finally:
             self._loop.close()
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Begin `jobs` on the loop, all in one wake-up."""
-        self._loop.call_soon_threadsafe(self._begin, jobs)
+        """Begin `jobs`: coroutines on the loop, all in one wake-up, the others on threads."""
+        coroutines = [job for job in jobs if job.is_coroutine]
+        if coroutines:
+            self._loop.call_soon_threadsafe(self._begin, coroutines)
+        if len(coroutines) < len(jobs):
+            self._threads.submit([job for job in jobs if not job.is_coroutine])
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            if job.is_coroutine:
-                task = self._loop.create_task(job.arun())
-                # The loop only keeps weak references to its tasks.
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-            else:
-                self._loop.run_in_executor(None, job.run)
+            task = self._loop.create_task(job.arun())
+            # The loop only keeps weak references to its tasks.
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def stop(self, *, timeout_s: float) -> bool:
         """Stop the loop; what still runs on it is cancelled."""
-        if not self._thread.is_alive():
-            return True
-        self._loop.call_soon_threadsafe(self._cancel_all)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _cancel_all(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._loop.call_soon(self._loop.stop)
+        ends_at = time.monotonic() + timeout_s
+        self._stopping = True
+        with suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        threads_ended = self._threads.stop(timeout_s=timeout_s)
+        self._thread.join(max(0.0, ends_at - time.monotonic()))
+        return threads_ended and not self._thread.is_alive()

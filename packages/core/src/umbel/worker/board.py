@@ -110,6 +110,8 @@ class Board:
     def __reduce__(self) -> tuple[Callable[..., Board], tuple[Any, ...]]:
         if self._path is not None:
             return _from_path, (self._path,)
+        if self._handle is None:
+            raise ValueError("the board was handed over already")
         return _from_handle, (reduction.DupFd(self._handle),)
 
     def forget_file(self) -> None:

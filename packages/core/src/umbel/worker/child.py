@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +15,9 @@ import msgspec
 from umbel.events import notify
 from umbel.worker.app_loading import load_app
 from umbel.worker.board import Board
-from umbel.worker.consumer import Consumer, Identity
+from umbel.worker.consumer import Consumer
+from umbel.worker.heeding import heed_signals_in_forks, leave_signals_to_supervisor
+from umbel.worker.identity import Identity
 from umbel.worker.limits import MainThreadGuard, ShutdownInterrupt
 from umbel.worker.logs import LogOptions, set_up_logging
 from umbel.worker.pooled import PooledLane
@@ -33,6 +33,7 @@ logger = logging.getLogger("umbel.worker")
 WARM, SOFT, COLD = b"warm", b"soft", b"cold"
 #: Shares of the lease, from its end, in which an orphan interrupts its tasks, and gives them back.
 _ORPHAN_SOFT, _ORPHAN_COLD = 0.25, 0.1
+_LONGEST_SLEEP_S = 3600.0
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,46 +47,60 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     pool: str
     slots: int
     queues: list[str]
-    board: str
     log: LogOptions
     sys_path: list[str]
-    cwd: str
+    #: None: the folder is gone.
+    cwd: str | None
     burst: bool = False
     prefetch_multiplier: int | None = None
     max_tasks: int | None = None
 
 
-def child_main(spec: ChildSpec, pipe: Connection) -> None:
+def child_main(spec: ChildSpec, pipe: Connection, board: Board) -> None:
     """Run a child to its end. The entry point of the process."""
-    _ignore_signals()
+    leave_signals_to_supervisor()
+    heed_signals_in_forks()
     set_title(f"umbel-child-{spec.index}")
-    os.chdir(spec.cwd)
-    sys.path[:] = spec.sys_path
-    set_up_logging(spec.log)
-    host = load_app(spec.app_path, spec.overrides)
-    host.import_tasks()
-    board = Board.attach(Path(spec.board))
-    board.set_alive()
-    consumer = Consumer(
-        host,
-        spec.identity,
-        spec.queues,
-        slots=spec.slots,
-        prefetch_multiplier=spec.prefetch_multiplier,
-        board=board,
-        on_joined=board.set_ready,
-    )
-    lane = make_lane(host, consumer, spec, board)
-    monitor = _Monitor(pipe, lane, board, spec.identity.lease_s)
-    monitor.start()
+    try:
+        set_up_logging(spec.log)
+        host = _load(spec)
+        consumer = Consumer(
+            host,
+            spec.identity,
+            spec.queues,
+            slots=spec.slots,
+            prefetch_multiplier=spec.prefetch_multiplier,
+            board=board,
+        )
+        lane = make_lane(host, consumer, spec, board)
+        _Monitor(pipe, lane, board, spec.identity.lease_s).start()
+    except Exception:
+        logger.critical("child %d can't start", spec.index, exc_info=True)
+        sys.exit(1)
     if host.events.process_started:
         notify(host.events.process_started, spec.index)
+    board.set_ready()
     try:
         lane.run()
     finally:
         if host.events.process_stopped:
             notify(host.events.process_stopped, spec.index, None)
         consumer.close()
+    board.set_ended()
+
+
+def _load(spec: ChildSpec) -> Host:
+    """Go where the worker was started, and load the app there."""
+    if spec.cwd is not None:
+        try:
+            os.chdir(spec.cwd)
+        except OSError as exc:
+            logger.warning("the folder that the worker was started in can't be used: %s", exc)
+    sys.path[:] = spec.sys_path
+    host = load_app(spec.app_path, spec.overrides)
+    host.import_tasks()
+    set_up_logging(spec.log)  # again: the app may have set up its own
+    return host
 
 
 def make_lane(
@@ -106,13 +121,6 @@ def make_lane(
     )
 
 
-def _ignore_signals() -> None:
-    """Leave signals to the supervisor: Ctrl-C and service managers send them to all of us."""
-    for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
 class _Monitor(threading.Thread):
     """Listens to the supervisor; its silence for good means that it is gone."""
 
@@ -127,14 +135,11 @@ class _Monitor(threading.Thread):
             except (EOFError, OSError):
                 self._orphaned()
                 return
-            if command == WARM:
-                self._lane.stop()
-            elif command == SOFT:
-                self._lane.stop()
-                self._lane.interrupt(ShutdownInterrupt)
-            elif command == COLD:
-                self._lane.give_up()
-                os._exit(0)
+            if command == COLD:
+                self._end(exitcode=0)
+            self._stop()
+            if command == SOFT:
+                self._interrupt()
 
     def _orphaned(self) -> None:
         """Finish what runs while the node's lease lasts, which nobody renews; give back the rest.
@@ -142,12 +147,38 @@ class _Monitor(threading.Thread):
         The process ends by itself when the lane is done; this thread is a daemon.
         """
         logger.error("the supervisor of this process is gone; finishing what runs, then ending")
-        self._lane.stop()
-        self._sleep_until(self._board.lease_until - self._lease_s * _ORPHAN_SOFT)
-        self._lane.interrupt(ShutdownInterrupt)
-        self._sleep_until(self._board.lease_until - self._lease_s * _ORPHAN_COLD)
-        self._lane.give_up()
-        os._exit(1)
+        self._stop()
+        self._sleep_until_before_end(_ORPHAN_SOFT)
+        self._interrupt()
+        self._sleep_until_before_end(_ORPHAN_COLD)
+        self._end(exitcode=1)
 
-    def _sleep_until(self, at: float) -> None:
-        time.sleep(max(0.0, at - time.monotonic()))
+    def _sleep_until_before_end(self, share: float) -> None:
+        """Sleep until only `share` of the lease is left."""
+        at = self._board.lease_until - self._lease_s * share
+        while (left_s := at - time.monotonic()) > 0:
+            time.sleep(min(left_s, _LONGEST_SLEEP_S))
+
+    # What the lane or a plugin may raise must not keep the process alive.
+
+    def _stop(self) -> None:
+        try:
+            self._lane.stop()
+        except Exception:
+            logger.exception("can't stop receiving in order")
+
+    def _interrupt(self) -> None:
+        try:
+            self._lane.interrupt(ShutdownInterrupt)
+        except Exception:
+            logger.exception("can't interrupt what runs")
+
+    def _end(self, *, exitcode: int) -> None:
+        """Give back what runs, and end the process."""
+        try:
+            self._lane.give_up()
+            self._board.set_ended()
+        except Exception:
+            logger.exception("can't give back what runs; the supervisor does")
+        finally:
+            os._exit(exitcode)

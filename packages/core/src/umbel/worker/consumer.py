@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from umbel.interfaces.broker import Capability
 from umbel.worker.decode import Decoder
 from umbel.worker.intake import Intake
 from umbel.worker.planning import Planner
@@ -19,23 +16,13 @@ from umbel.worker.settle import Settler
 from umbel.worker.source import Source
 
 if TYPE_CHECKING:
-    from umbel.interfaces.backend import Backend
-    from umbel.interfaces.broker import Broker
-    from umbel.interfaces.coordinator import Coordinator
+    from umbel.messages import Delivery
     from umbel.worker.board import Board
     from umbel.worker.host import Host
+    from umbel.worker.identity import Identity
+    from umbel.worker.lease import LeaseView
 
-
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who consumes."""
-
-    #: Unique id of the node, new at each start.
-    node: str
-    #: Unique id of the process.
-    consumer: str
-    #: The node's name for people, ``worker@host``.
-    hostname: str
-    lease_s: float
+logger = logging.getLogger("umbel.worker")
 
 
 class Consumer:
@@ -50,32 +37,37 @@ class Consumer:
         slots: int = 1,
         prefetch_multiplier: int | None = None,
         board: Board | None = None,
-        broker: Broker | None = None,
-        backend: Backend | None = None,
-        coordinator: Coordinator | None = None,
-        on_joined: Callable[[], object] = lambda: None,
+        lease: LeaseView | None = None,
     ):
-        """Handles that aren't given are opened here, and closed by `close`.
+        """Open handles of its own; `close` closes them.
 
-        `on_joined` is told once the broker knows the consumer: from then on it consumes.
+        Args:
+            host: The app.
+            identity: Who consumes.
+            queues: What to consume.
+            slots: How many tasks run at once here.
+            prefetch_multiplier: Cap of messages held per slot; None: adapts.
+            board: What is shared with a supervisor; None: there is none.
+            lease: The node's lease, where there is no board to tell of it.
+        Raises: BrokerError: the broker refuses; not where it is only out of reach.
         """
         self.host, self.identity, self.queues = host, identity, list(queues)
         self.stopping = threading.Event()
-        self.broker = broker or host.open_broker()
-        self.backend = backend if broker is not None else host.open_backend()
-        self.coordinator = coordinator if broker is not None else host.open_coordinator()
-        self._owns_handles = broker is None
+        #: Whether giving back fails: told once.
+        self._owes = False
         self._board = board
+        self.broker = host.open_broker()
+        self.backend = host.open_backend()
+        self.coordinator = host.open_coordinator()
         self.decoder = Decoder(host, identity.hostname, has_supervisor=board is not None)
         self.planner = Planner(host, identity.hostname)
-        leased = board is not None and Capability.LEASE in self.broker.capabilities
         self.settler = Settler(
             host,
             self.broker,
             self.backend,
             planner=self.planner,
             journal=board,
-            in_doubt=self._lease_is_in_doubt if leased else None,
+            lease=board or lease,
             consumer=identity.consumer,
         )
         self.revocations = Revocations(self.coordinator)
@@ -87,21 +79,12 @@ class Consumer:
             broker=self.broker,
             backend=self.backend,
         )
-        self.source = Source(
-            self.broker,
-            queues,
-            identity.consumer,
-            host.clock,
-            self.stopping,
-            join=self._join,
-            on_joined=on_joined,
-        )
         self.prefetch = Prefetch(prefetch_multiplier, slots)
-
-    def _join(self) -> None:
-        identity = self.identity
-        if Capability.LEASE in self.broker.capabilities:
-            self.broker.join(identity.node, identity.consumer, lease_s=identity.lease_s)
+        try:
+            self.source = Source(self.broker, queues, identity, host.clock, self.stopping)
+        except BaseException:
+            self.close()
+            raise
 
     def stop(self) -> None:
         """Receive nothing more; a receive that waits returns."""
@@ -112,16 +95,23 @@ class Consumer:
         """Learn of tasks revoked meanwhile, where the supervisor says that there are any."""
         self.revocations.refresh(self._board.revokes if self._board is not None else 0)
 
-    def _lease_is_in_doubt(self) -> bool:
-        """Whether the node's lease wasn't renewed in time, as far as its supervisor says."""
-        return self._board is not None and time.monotonic() >= self._board.lease_until
+    def give_back(self, deliveries: Sequence[Delivery]) -> bool:
+        """Give back what was never begun; False: not yet, since the broker can't be reached."""
+        if not deliveries:
+            return True
+        try:
+            self.broker.nack(deliveries)
+        except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
+            if not self._owes:
+                text = "can't give %d unstarted messages back yet: %s"
+                logger.warning(text, len(deliveries), exc)
+            self._owes = True
+            return False
+        self._owes = False
+        return True
 
     def close(self) -> None:
-        """Close the handles that were opened here."""
-        if not self._owns_handles:
-            return
-        self.broker.close()
-        if self.backend is not None:
-            self.backend.close()
-        if self.coordinator is not None:
-            self.coordinator.close()
+        """Close the handles. Repeatable."""
+        for handle in (self.broker, self.backend, self.coordinator):
+            if handle is not None:
+                handle.close()

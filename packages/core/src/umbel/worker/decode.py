@@ -7,6 +7,7 @@ reason says so, and the message ends with the dead letters.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -219,6 +220,7 @@ class Decoder:
             soft_limit_s=soft,
             hard_limit_s=hard,
             early_ack=runner.early_ack,
+            received_at=monotonic(),
         )
 
     def _unknown(self, delivery: Delivery, name: str) -> Settlement:

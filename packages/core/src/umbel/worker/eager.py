@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +18,7 @@ from umbel.errors import InvalidTaskError, SoftTimeLimitExceeded, UnknownTaskErr
 from umbel.ids import hostname
 from umbel.messages import Delivery, Message
 from umbel.outcomes import Outcome, Retry
+from umbel.worker import loops
 from umbel.worker.decode import Decoder
 from umbel.worker.execute import run_async_for_value, run_for_value
 from umbel.worker.follow_ups import follow_ups
@@ -88,25 +90,39 @@ def _run_one(host: Host, decoder: Decoder, message: Message) -> EagerRun:
             outcome, value = run_for_value(job, ThreadGuard(watch), now)
         finally:
             watch.stop()
+    if isinstance(value, KeyboardInterrupt):
+        raise value  # Ctrl-C is meant for the program, not for the task
     return EagerRun(job=job, outcome=outcome, value=value, done_at=now())
 
 
 def _run_coroutine(job: Job, host: Host) -> tuple[Outcome, Any]:
     """Run on a new loop; on a thread of its own where this one's loop is running."""
-    found: list[tuple[Outcome, Any]] = []
-
-    def run() -> None:
-        found.append(asyncio.run(_awaited(job, host)))
-
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        run()
-    else:
-        thread = threading.Thread(target=run, name="umbel-eager")
-        thread.start()
-        thread.join()
+        return _run_on_loop(job, host)
+    found: list[tuple[Outcome, Any] | BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(_run_on_loop(job, host))
+        except BaseException as exc:  # noqa: BLE001 - raised by whoever waits
+            found.append(exc)
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="umbel-eager")
+    thread.start()
+    thread.join()
+    if isinstance(found[0], BaseException):
+        raise found[0]
     return found[0]
+
+
+def _run_on_loop(job: Job, host: Host) -> tuple[Outcome, Any]:
+    loop = asyncio.new_event_loop()
+    try:
+        return loops.run_to_end(loop, _awaited(job, host))
+    finally:
+        loops.close(loop)
 
 
 async def _awaited(job: Job, host: Host) -> tuple[Outcome, Any]:

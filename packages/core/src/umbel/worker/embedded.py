@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from umbel.errors import ConfigError
+from umbel.events import notify
 from umbel.ids import expand_node_name, new_id
-from umbel.worker.consumer import Consumer, Identity
+from umbel.worker.consumer import Consumer
+from umbel.worker.identity import Identity
 from umbel.worker.layout import DEFAULT_SLOTS
+from umbel.worker.lease import Lease
 from umbel.worker.limits import DeadlineWatch, ShutdownInterrupt, ThreadGuard
 from umbel.worker.node import Node
 from umbel.worker.pooled import PooledLane
@@ -19,11 +23,14 @@ from umbel.worker.solo import SoloLane
 from umbel.worker.worker import check_capabilities, queues_of
 
 if TYPE_CHECKING:
+    from umbel.interfaces.pool import PoolSpec
     from umbel.worker.host import Host
 
 logger = logging.getLogger("umbel.worker")
 
 _STOP_S = 10.0
+#: Seconds that interrupted tasks get to clean up.
+_CLEAN_UP_S = 1.0
 
 
 class EmbeddedWorker:
@@ -59,54 +66,31 @@ class EmbeddedWorker:
         self._slots = 1 if spec.factory is None else concurrency or DEFAULT_SLOTS
         self._queues = queues_of(app.conf, queues, ())
         self.hostname = expand_node_name(hostname)
-        self._identity = Identity(
-            node=new_id(),
-            consumer=f"embedded-{new_id()[:8]}",
-            hostname=self.hostname,
-            lease_s=app.conf.worker_lease_s,
-        )
-        self._thread: threading.Thread | None = None
+        self._running: _Running | None = None
 
     def start(self) -> Self:
-        """Begin to consume. Raises: ConfigError, BrokerError: it can't."""
-        app = self._app
-        app.import_tasks()
-        self._consumer = consumer = Consumer(app, self._identity, self._queues, slots=self._slots)
-        consumer.broker.check()
-        check_capabilities(consumer.broker, 0)
-        self._lane: SoloLane | PooledLane
-        if self._spec.factory is None:
-            self._lane = SoloLane(consumer, guard=ThreadGuard(DeadlineWatch()))
-        else:
-            self._lane = PooledLane(consumer, self._spec.factory(self._slots))
-        self._node = Node(
-            self._identity,
-            broker=consumer.broker,
-            backend=consumer.backend,
-            coordinator=consumer.coordinator,
-            on_lease=lambda _until: None,
-            on_control=lambda _message: consumer.revocations.changed(),
-        )
-        self._node.start()
-        self._thread = threading.Thread(target=self._lane.run, name="umbel-worker", daemon=True)
-        self._thread.start()
+        """Begin to consume. Raises: ConfigError, BrokerError: it can't, or it does already."""
+        if self._running is not None:
+            raise ConfigError("this embedded worker runs already; make another one")
+        self._app.import_tasks()
+        if self._app.events.worker_starting:
+            notify(self._app.events.worker_starting, self)
+        self._running = _Running(self._app, self._spec, self._slots, self._queues, self.hostname)
+        if self._app.events.worker_ready:
+            notify(self._app.events.worker_ready, self)
         return self
 
     def stop(self) -> None:
         """Finish what runs, give back the rest, and end. Repeatable."""
-        thread, self._thread = self._thread, None
-        if thread is None:
+        running, self._running = self._running, None
+        if running is None:
             return
-        self._lane.stop()
-        thread.join(self._timeout_s)
-        if thread.is_alive():
-            self._lane.interrupt(ShutdownInterrupt)
-            thread.join(1.0)
-        if thread.is_alive():
-            logger.warning("tasks still run at the end of the embedded worker; given back")
-            self._lane.give_up()
-        self._node.stop()
-        self._consumer.close()
+        events = self._app.events
+        if events.worker_stopping:
+            notify(events.worker_stopping, self, "warm")
+        running.end(self._timeout_s)
+        if events.worker_stopped:
+            notify(events.worker_stopped, self)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -118,3 +102,56 @@ class EmbeddedWorker:
         _traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+class _Running:
+    """The parts of an embedded worker from start to stop."""
+
+    def __init__(self, app: Host, spec: PoolSpec, slots: int, queues: Sequence[str], hostname: str):
+        identity = Identity(
+            node=new_id(),
+            consumer=f"embedded-{new_id()[:8]}",
+            hostname=hostname,
+            lease_s=app.conf.worker_lease_s,
+        )
+        with ExitStack() as undo:
+            self._broker = app.open_broker()  # the node's own
+            undo.callback(self._broker.close)
+            self._broker.check()
+            check_capabilities(self._broker, 0)
+            lease = Lease()
+            self._consumer = consumer = Consumer(app, identity, queues, slots=slots, lease=lease)
+            undo.callback(consumer.close)
+            self._watch = DeadlineWatch()
+            self._lane: SoloLane | PooledLane
+            if spec.factory is None:
+                self._lane = SoloLane(consumer, guard=ThreadGuard(self._watch))
+            else:
+                self._lane = PooledLane(consumer, spec.factory(slots))
+            self._node = Node(
+                identity,
+                broker=self._broker,
+                backend=consumer.backend,
+                coordinator=consumer.coordinator,
+                on_lease=lease.set_lease,
+                on_control=lambda _message: consumer.revocations.changed(),
+            )
+            self._node.start()
+            undo.pop_all()
+        self._thread = threading.Thread(target=self._lane.run, name="umbel-worker", daemon=True)
+        self._thread.start()
+
+    def end(self, timeout_s: float) -> None:
+        """Stop within about `timeout_s` seconds."""
+        self._lane.stop()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._lane.interrupt(ShutdownInterrupt)
+            self._thread.join(_CLEAN_UP_S)
+        if self._thread.is_alive():
+            logger.warning("tasks still run at the end of the embedded worker; given back")
+            self._lane.give_up()
+        self._node.stop()
+        self._watch.stop()
+        self._consumer.close()
+        self._broker.close()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from umbel.error_info import error_info
-from umbel.errors import Ignore, Reject, Retry, SerializationError, UmbelError
+from umbel.errors import Ignore, Reject, Retry, SerializationError
 from umbel.events import notify
 from umbel.outcomes import ErrorInfo, Failure, Ignored, Outcome, Rejected, Success
 from umbel.outcomes import Retry as RetryOutcome
@@ -41,21 +42,27 @@ def run_sync(job: Job, guard: Guard, now: Callable[[], float]) -> Outcome:
 
 def run_for_value(job: Job, guard: Guard, now: Callable[[], float]) -> tuple[Outcome, Any]:
     """Run as `run_sync`; also return what the task itself returned or raised."""
-    runner, request = job.runner, job.request
+    # In a context of its own: what a task sets in context variables ends with it.
+    return copy_context().run(_run, job, guard, now)
+
+
+def _run(job: Job, guard: Guard, now: Callable[[], float]) -> tuple[Outcome, Any]:
+    runner = job.runner
     children: list[Any] = []
-    tokens = set_current_request(request, children)
+    set_current_request(job.request, children)
     started = _perf_counter()
     outcome: Outcome
     try:
         try:
             args, kwargs = _prepare(job)
-            guard.begin(job.soft_limit_s)
             try:
+                guard.begin(job.soft_limit_s)
                 value = runner.call(*args, **kwargs)
             finally:
                 guard.end()
             outcome = _succeeded(job, value, _perf_counter() - started, children)
         except BaseException as exc:  # noqa: BLE001 - a task's error is an outcome
+            guard.end()  # once more: an interruption may have come in the middle of it
             value = exc
             outcome = _raised(job, exc, _perf_counter() - started, children, now)
         _tell(job, outcome, value)
@@ -63,7 +70,6 @@ def run_for_value(job: Job, guard: Guard, now: Callable[[], float]) -> tuple[Out
     finally:
         # The exception and the frame hold each other: let go of it here.
         value = None
-        reset_current_request(tokens)
 
 
 async def run_async(
@@ -152,7 +158,7 @@ def _raised(
                 retry = autoretry(job, exc, now())
                 if retry is not None:
                     return retry
-    except UmbelError as failed:
+    except Exception as failed:  # noqa: BLE001 - a retry that can't be made: its options are wrong
         exc = failed
     expected = isinstance(exc, job.runner.throws) if job.runner.throws else False
     return Failure(error_info(exc), runtime_s, expected, None, children)
@@ -198,7 +204,7 @@ def _handler(job: Job, handler: Callable[..., Any], *args: Any) -> None:
     """Call a life-cycle handler of the task; its error changes nothing of the outcome."""
     try:
         handler(*args)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         logger.exception("%s: %s() failed", job.label, getattr(handler, "__name__", handler))
         events = job.runner.events
         if events.task_internal_error:

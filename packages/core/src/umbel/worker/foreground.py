@@ -1,7 +1,7 @@
 """A node in one process: its tasks run here, one at a time, without children (``--pool solo``).
 
-Also what an embedded worker is made of. A hard time limit needs a process that can be replaced,
-and there is none here: it is enforced as a soft one.
+A hard time limit needs a process that can be replaced, and there is none here: it is enforced
+as a soft one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from umbel.worker.limits import ShutdownInterrupt
-from umbel.worker.shutdown import Phase, Shutdown
+from umbel.worker.shutdown import COLD_GRACE_S, Phase, Shutdown
 
 if TYPE_CHECKING:
     from umbel.worker.node import Node
@@ -33,22 +33,25 @@ class Foreground:
         lane: SoloLane | PooledLane,
         node: Node,
         shutdown: Shutdown,
-        on_phase: Callable[[Phase], object],
+        *,
+        on_phase: Callable[[str], object],
     ):
-        """`on_phase` is told of each phase as it begins."""
-        self._lane, self._node, self.shutdown = lane, node, shutdown
-        self._on_phase = on_phase
+        """`on_phase` is told each phase as it begins: ``warm``, ``soft``, ``cold``."""
+        self._lane, self._node, self.shutdown, self._on_phase = lane, node, shutdown, on_phase
         # A signal handler may put into it whatever the main thread is in the middle of.
-        self._requests: queue.SimpleQueue[Phase | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Callable[[float], bool] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._watch, name="umbel-shutdown", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def request(self, phase: Phase) -> None:
-        """Begin or hasten the shutdown; may be called from a signal handler."""
-        self._requests.put(phase)
+    def request(self, phase: Phase | None) -> None:
+        """Begin or hasten the shutdown; None: the next phase. For signal handlers too."""
+        if phase is None:
+            self._requests.put(self.shutdown.escalate)
+        else:
+            self._requests.put(lambda now: self.shutdown.request(phase, now))
 
     def finished(self) -> None:
         """Say that the lane has ended; the thread ends too."""
@@ -58,23 +61,36 @@ class Foreground:
     def _watch(self) -> None:
         while True:
             try:
-                phase = self._requests.get(timeout=self.shutdown.remaining_s(time.monotonic()))
+                change = self._requests.get(timeout=self.shutdown.remaining_s(time.monotonic()))
             except queue.Empty:
-                changed = self.shutdown.advance(time.monotonic())
-            else:
-                if phase is None:
-                    return
-                changed = self.shutdown.request(phase, time.monotonic())
-            if changed:
-                self._carry_out(self.shutdown.phase)
+                change = self.shutdown.advance
+            if change is None:
+                return
+            if change(time.monotonic()):
+                try:
+                    self._carry_out(self.shutdown.phase)
+                except Exception:
+                    logger.exception("the shutdown met an error; it goes on")
 
     def _carry_out(self, phase: Phase) -> None:
-        logger.warning("%s shutdown", phase.name.lower())
-        self._on_phase(phase)
+        name = phase.name.lower()
+        logger.warning("%s shutdown", name)
+        if phase >= Phase.COLD:
+            self._end()
         self._lane.stop()
+        self._on_phase(name)
         if phase is Phase.SOFT:
             self._lane.interrupt(ShutdownInterrupt)
-        elif phase >= Phase.COLD:
+
+    def _end(self) -> None:
+        """Give back what runs and end the process, though a broker should not answer."""
+
+        def give_back() -> None:
             self._lane.give_up()
+            self._on_phase("cold")
             self._node.stop()
-            os._exit(0)
+
+        thread = threading.Thread(target=give_back, name="umbel-cold", daemon=True)
+        thread.start()
+        thread.join(COLD_GRACE_S)
+        os._exit(0)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from umbel.errors import BackendError, BrokerError
 from umbel.events import notify
 from umbel.messages import Delivery
 from umbel.outcomes import Ignored, Outcome, Rejected, Revoked
@@ -90,13 +89,17 @@ class Intake:
         return self._ack_early(job) if job.early_ack else True
 
     def _ack_early(self, job: Job) -> bool:
+        self._settler.note_early(job.delivery)
         try:
-            return not self._broker.ack([job.delivery])
-        except BrokerError as exc:
+            is_ours = not self._broker.ack([job.delivery])
+        except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
             # Not known to be acknowledged: to run it now could run it twice, which an
             # early-acknowledged task must never. It is still held, or comes again.
             logger.error("%s: not run, since it can't be acknowledged first: %s", job.label, exc)
-            return False
+            is_ours = False
+        if not is_ours:
+            self._settler.forget_early(job.delivery)
+        return is_ours
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         self._settler.add(Settlement(job.delivery, outcome, job, self._host.clock.time()))
@@ -115,7 +118,7 @@ class Intake:
             return jobs
         try:
             found = self._backend.load([job.request.id or "" for job in jobs])
-        except BackendError as exc:
+        except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
             logger.warning("can't look up results of redelivered tasks, running them: %s", exc)
             return jobs
         left = []

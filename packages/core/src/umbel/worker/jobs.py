@@ -24,6 +24,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     hard_limit_s: float | None = None
     #: To be acknowledged before it runs (``acks_late=False``).
     early_ack: bool = False
+    #: Monotonic seconds at which it was decoded.
+    received_at: float = 0.0
 
     @property
     def label(self) -> str:

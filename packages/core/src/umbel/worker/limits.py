@@ -130,8 +130,9 @@ class ThreadGuard:
             thread, self._thread = self._thread, None
             if thread is not None:
                 withdraw_from_thread(thread)
-        if self._ticket is not None:
-            self._watch.cancel(self._ticket)
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._watch.cancel(ticket)
 
     def interrupt(self, error: type[BaseException]) -> bool:
         """Raise `error` in the task, if it still runs."""
@@ -146,15 +147,16 @@ class Interruptible:
     `interrupt` asked for into its error, at the await where the coroutine stands.
     """
 
-    __slots__ = ("_coroutine", "_error")
+    __slots__ = ("_coroutine", "_error", "_task")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]):
         self._coroutine = coroutine
         self._error: type[BaseException] | None = None
+        self._task: Any = None
 
     def interrupt(self, task: Any, error: type[BaseException]) -> None:
         """Raise `error` in the coroutine; called on its loop with its asyncio task."""
-        self._error = error
+        self._error, self._task = error, task
         task.cancel()
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -170,7 +172,12 @@ class Interruptible:
                 yield waits_for
             except BaseException as exc:  # noqa: BLE001 - handed to the coroutine
                 error, self._error = self._error, None
-                raised = exc if error is None else error()
+                if error is None:
+                    raised = exc
+                else:
+                    # Not cancelled after all, as timeouts and groups inside must know.
+                    self._task.uncancel()
+                    raised = error()
 
 
 class DeadlineWatch:

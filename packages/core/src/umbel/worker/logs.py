@@ -45,13 +45,22 @@ class _Formatter(logging.Formatter):
 
 
 def set_up_logging(options: LogOptions) -> None:
-    """Add the worker's handler; the second call in a process only sets the level."""
+    """Add the worker's handler, once a process.
+
+    To be called again when the app is loaded: it may have set up the root logger.
+    """
     if options.level is None:
         return
     logger = logging.getLogger() if options.hijack_root else logging.getLogger("umbel")
     logger.setLevel(options.level)
-    if any(isinstance(handler.formatter, _Formatter) for handler in logger.handlers):
-        return
+    if not any(isinstance(handler.formatter, _Formatter) for handler in logger.handlers):
+        _add_handler(logger, options)
+    if not options.hijack_root and logging.getLogger().handlers:
+        # The app has handlers of its own on the root logger; each line is to appear once.
+        logger.propagate = False
+
+
+def _add_handler(logger: logging.Logger, options: LogOptions) -> None:
     if options.hijack_root:
         for handler in list(logger.handlers):
             logger.removeHandler(handler)
@@ -63,6 +72,3 @@ def set_up_logging(options: LogOptions) -> None:
     handler.setFormatter(_Formatter(options.format, options.task_format))
     handler.addFilter(TaskContextFilter())
     logger.addHandler(handler)
-    if not options.hijack_root and logging.getLogger().handlers:
-        # The app has handlers of its own on the root logger; each line is to appear once.
-        logger.propagate = False

@@ -1,12 +1,13 @@
 """A node's life signs: its lease, what dead nodes left behind, the janitor, remote control.
 
 Runs in threads of the supervisor, which runs no task, so nothing that a task does can hold a
-renewal up.
+renewal up; nor can the janitor, which has a thread of its own.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from umbel.errors import UmbelError
+from umbel.errors import BrokerUnavailableError
 from umbel.interfaces.broker import Capability
 
 if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
     from umbel.interfaces.broker import Broker
     from umbel.interfaces.coordinator import Coordinator, Subscription
-    from umbel.worker.consumer import Identity
+    from umbel.worker.identity import Identity
 
 logger = logging.getLogger("umbel.worker")
 
@@ -32,6 +33,10 @@ _JANITOR_EVERY_S = 60.0
 _JANITOR_BATCH = 5000
 _POLL_S = 5.0
 _RETRY_S = 1.0
+#: Parts of the lease between two renewals, and between two tries of one that fails.
+_RENEW_PART, _RETRY_PART = 1 / 3, 1 / 20
+#: Seconds that the end of a node waits for its threads, each of which may be in a call.
+_JOIN_S = 5.0
 
 
 class ControlMessage(msgspec.Struct, frozen=True):
@@ -56,55 +61,66 @@ class Node:
         broker: Broker,
         backend: Backend | None,
         coordinator: Coordinator | None,
-        on_lease: Callable[[float], object],
+        on_lease: Callable[[float, float], object],
         on_control: Callable[[ControlMessage], object],
     ):
         """Prepare; `start` begins.
 
         Args:
             identity: Who this is.
-            broker: A handle for this node's own use, as are `backend` and `coordinator`.
-            on_lease: Told, after each renewal, until when (monotonic seconds) the lease holds.
+            broker: A handle for this node's own use: nothing is received through it. `backend`
+                and `coordinator` may be shared.
+            on_lease: Told, after each renewal, from when until when (monotonic seconds) the
+                lease holds.
             on_control: Told of each command for this node.
         """
         self._identity, self._broker = identity, broker
         self._backend, self._coordinator = backend, coordinator
         self._on_lease, self._on_control = on_lease, on_control
+        self._has_lease = Capability.LEASE in broker.capabilities
         self._stopped = threading.Event()
         self._subscription: Subscription | None = None
-        self._swept_at = 0.0
-        self._failing = False
-        self._threads = [
-            threading.Thread(target=self._renew_forever, name="umbel-lease", daemon=True)
-        ]
-        if coordinator is not None:
-            self._threads.append(
-                threading.Thread(target=self._listen_forever, name="umbel-control", daemon=True)
-            )
+        self._lease_since = -math.inf
+        self._is_failing = False
+        self._is_deaf = False
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Take the lease, then keep it. Raises: BrokerError: the broker refuses."""
-        if Capability.LEASE in self._broker.capabilities:
-            identity = self._identity
-            self._broker.join(
-                identity.node, f"{identity.node}/supervisor", lease_s=identity.lease_s
-            )
-            self._renew()
-        for thread in self._threads:
-            thread.start()
+        if self._has_lease:
+            who = self._identity
+            try:
+                self._broker.join(who.node, f"{who.node}/supervisor", lease_s=who.lease_s)
+            except BrokerUnavailableError as exc:
+                logger.error("can't take this node's lease yet, trying again: %s", exc)
+            else:
+                self._renew()
+            self._run_in_thread(self._renew_forever, "umbel-lease")
+        else:
+            self._on_lease(-math.inf, math.inf)
+        if self._backend is not None:
+            self._run_in_thread(self._sweep_forever, "umbel-janitor")
+        if self._coordinator is not None:
+            self._run_in_thread(self._listen_forever, "umbel-control")
+
+    def _run_in_thread(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def stop(self) -> None:
-        """End the lease; what the node's processes still hold is given back."""
+        """End the lease; what the node's processes still hold is given back. Repeatable."""
         self._stopped.set()
         if self._subscription is not None:
             self._subscription.interrupt()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
-        if Capability.LEASE in self._broker.capabilities:
+        threads, self._threads = self._threads, []
+        ends_at = time.monotonic() + _JOIN_S
+        for thread in threads:
+            thread.join(max(0.0, ends_at - time.monotonic()))
+        if self._has_lease and threads:
             try:
                 self._broker.leave(self._identity.node)
-            except UmbelError as exc:
+            except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
                 logger.warning(
                     "can't end this node's lease, others will take over when it runs out: %s", exc
                 )
@@ -112,85 +128,102 @@ class Node:
     # -- the lease ----------------------------------------------------------------------------
 
     def _renew_forever(self) -> None:
-        has_lease = Capability.LEASE in self._broker.capabilities
-        every_s = self._identity.lease_s / 3
-        while not self._stopped.wait(every_s * (0.9 + random.random() / 5)):
-            if has_lease:
-                self._renew()
+        while not self._stopped.wait(self._pause_s()):
+            if self._renew():
                 self._recover()
-            self._sweep()
 
-    def _renew(self) -> None:
+    def _pause_s(self) -> float:
+        part = _RETRY_PART if self._is_failing else _RENEW_PART
+        return self._identity.lease_s * part * (0.9 + random.random() / 5)
+
+    def _renew(self) -> bool:
+        """Renew the lease; tell whether the broker answered."""
         asked_at = time.monotonic()
         lease_s = self._identity.lease_s
         try:
             was_valid = self._broker.renew(self._identity.node, lease_s=lease_s)
-        except UmbelError as exc:
-            if not self._failing:
+        except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
+            if not self._is_failing:
                 logger.warning("can't renew this node's lease, trying again: %s", exc)
-            self._failing = True
-            return
-        self._failing = False
-        if was_valid:
-            self._on_lease(asked_at + lease_s)
-        else:
-            # Others may have taken what was held: the processes ask before they settle it.
+            self._is_failing = True
+            return False
+        self._is_failing = False
+        if not was_valid:
+            # Others may have what was held until now: who settles it asks the broker first.
             logger.warning("this node's lease had run out; it is valid again")
+            self._lease_since = time.monotonic()
+        try:
+            self._on_lease(self._lease_since, asked_at + lease_s)
+        except Exception:
+            logger.exception("the lease was renewed and its processes could not be told")
+        return True
 
     def _recover(self) -> None:
         try:
             recovered = self._broker.recover_expired()
-        except UmbelError as exc:
+        except Exception as exc:  # noqa: BLE001 - as above
             logger.debug("can't look for expired leases: %s", exc)
             return
         if recovered:
             logger.warning("gave back %d messages of nodes that are gone", recovered)
 
-    def _sweep(self) -> None:
+    # -- the janitor --------------------------------------------------------------------------
+
+    def _sweep_forever(self) -> None:
         """Drop expired results, every minute, where the backend doesn't do it by itself."""
-        now = time.monotonic()
-        if self._backend is None or now - self._swept_at < _JANITOR_EVERY_S:
-            return
-        self._swept_at = now
+        pause_s = 0.0
+        while not self._stopped.wait(pause_s):
+            self._sweep()
+            pause_s = _JANITOR_EVERY_S * (0.9 + random.random() / 5)
+
+    def _sweep(self) -> None:
+        assert self._backend is not None  # noqa: S101 - no thread runs this without one
         try:
             while self._backend.expire(limit=_JANITOR_BATCH) >= _JANITOR_BATCH:
                 if self._stopped.is_set():
                     return
-        except UmbelError as exc:
+        except Exception as exc:  # noqa: BLE001 - as above
             logger.debug("can't drop expired results: %s", exc)
 
     # -- remote control -----------------------------------------------------------------------
 
     def _listen_forever(self) -> None:
-        coordinator = self._coordinator
-        assert coordinator is not None  # noqa: S101 - no thread runs this without one
         while not self._stopped.is_set():
             try:
-                self._subscription = coordinator.subscribe([CONTROL_CHANNEL])
-                try:
-                    # Whatever was said before this subscription is in the store.
-                    self._on_control(ControlMessage("refresh"))
-                    self._listen(self._subscription)
-                finally:
-                    self._subscription.close()
-            except UmbelError as exc:
-                logger.warning("remote control is out of reach, trying again: %s", exc)
+                self._listen()
+            except Exception as exc:  # noqa: BLE001 - as above
+                level = logging.DEBUG if self._is_deaf else logging.WARNING
+                logger.log(level, "remote control is out of reach, trying again: %s", exc)
+                self._is_deaf = True
                 self._stopped.wait(_RETRY_S)
 
-    def _listen(self, subscription: Subscription) -> None:
-        while not self._stopped.is_set():
-            self._handle(subscription.poll(timeout_s=_POLL_S))
+    def _listen(self) -> None:
+        coordinator = self._coordinator
+        assert coordinator is not None  # noqa: S101 - no thread runs this without one
+        self._subscription = subscription = coordinator.subscribe([CONTROL_CHANNEL])
+        try:
+            # Whatever was said before this subscription is in the store.
+            self._obey(ControlMessage("refresh"))
+            while not self._stopped.is_set():
+                heard = subscription.poll(timeout_s=_POLL_S)
+                self._is_deaf = False
+                self._handle(heard)
+        finally:
+            subscription.close()
 
     def _handle(self, messages: Sequence[tuple[str, bytes]]) -> None:
         for _, payload in messages:
             try:
                 message = _decode_control(payload)
-            except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
                 logger.warning("malformed control message passed over: %s", exc)
                 continue
             wanted = message.destination
             if wanted is None or self._identity.hostname in wanted:
-                try:
-                    self._on_control(message)
-                except UmbelError as exc:
-                    logger.error("control command %s failed: %s", message.method, exc)
+                self._obey(message)
+
+    def _obey(self, message: ControlMessage) -> None:
+        try:
+            self._on_control(message)
+        except Exception:
+            logger.exception("control command %s failed", message.method)

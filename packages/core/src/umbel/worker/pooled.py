@@ -13,10 +13,13 @@ import os
 import threading
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from umbel.errors import SoftTimeLimitExceeded, UmbelError
-from umbel.outcomes import Outcome, Rejected
+from umbel.error_info import error_info
+from umbel.errors import SoftTimeLimitExceeded
+from umbel.outcomes import Failure, Outcome, Rejected
+from umbel.worker import loops
 from umbel.worker.board import Board, slot_key
 from umbel.worker.execute import run_async, run_sync
 from umbel.worker.jobs import Job, Settlement
@@ -26,6 +29,7 @@ from umbel.worker.solo import MAX_BACKLOG
 
 if TYPE_CHECKING:
     from umbel.interfaces.pool import Pool
+    from umbel.messages import Delivery
     from umbel.worker.consumer import Consumer
 
 logger = logging.getLogger("umbel.worker")
@@ -35,6 +39,10 @@ _WAIT_S = 5.0
 _GATHER_S = 0.001
 #: A task that runs this long is marked as started.
 _STARTED_AFTER_S = 0.05
+#: Seconds between two looks at what an outage holds up.
+_AGAIN_S = 0.1
+#: Seconds to wait after an error that should not have been.
+_MEND_S = 0.5
 _FETCH_MOST = 200
 
 
@@ -53,11 +61,30 @@ class PooledJob:
 
     def run(self) -> None:
         """Run the task on this thread; an ``async def`` task on a loop of its own."""
-        if self.is_coroutine:
-            self._lane.loop_of_thread().run_until_complete(self.arun())
-            return
-        if self._lane.begin(self):
-            self._lane.finished(self, run_sync(self.job, self._guard, self._lane.now))
+        try:
+            if not self._lane.begin(self):
+                return
+            if self.is_coroutine:
+                loops.run_to_end(self._lane.loop_of_thread(), self._run_coroutine())
+            else:
+                self._lane.finished(self, run_sync(self.job, self._guard, self._lane.now))
+        except BaseException as exc:  # noqa: BLE001 - no error may cost the pool a slot
+            self._lane.broke(self, exc)
+
+    def arun(self) -> Coroutine[Any, Any, None]:
+        """Run the task on the running loop."""
+        return self._arun()
+
+    async def _arun(self) -> None:
+        try:
+            if self.job.early_ack:  # asks the broker: not on the loop that others run on
+                may_run = await asyncio.to_thread(self._lane.begin, self)
+            else:
+                may_run = self._lane.begin(self)
+            if may_run:
+                await self._run_coroutine()
+        except BaseException as exc:  # noqa: BLE001 - as above
+            self._lane.broke(self, exc)
 
     async def _run_coroutine(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
@@ -77,21 +104,14 @@ class PooledJob:
             timer.cancel()
         self._lane.finished(self, outcome)
 
-    def arun(self) -> Coroutine[Any, Any, None]:
-        """Run the task on the running loop."""
-        return self._arun()
-
-    async def _arun(self) -> None:
-        if self._lane.begin(self):
-            await self._run_coroutine()
-
     def interrupt(self, error: type[BaseException]) -> None:
         """Raise `error` in the task, if it runs."""
         handle = self._handle
-        if handle is not None:
-            self._loop.call_soon_threadsafe(handle.interrupt, self._task, error)
-        else:
+        if handle is None:
             self._guard.interrupt(error)
+            return
+        with suppress(RuntimeError):  # its loop was closed: it runs no more
+            self._loop.call_soon_threadsafe(handle.interrupt, self._task, error)
 
 
 class PooledLane:
@@ -111,12 +131,15 @@ class PooledLane:
         self._max_tasks = max_tasks
         self.now = consumer.host.clock.time
         self.watch = DeadlineWatch()
+        #: Guards what follows; notified when any of it changes. Never held during I/O.
         self._changed = threading.Condition()
         self._free = list(range(pool.slots - 1, -1, -1))
         self._running: dict[int, PooledJob] = {}
+        #: Not given back yet, since the broker was out of reach.
+        self._owed: list[Delivery] = []
         self._done = 0
         self._closing = False
-        self._gave_up = False
+        self._given_up = threading.Event()
         self._loops: dict[int, asyncio.AbstractEventLoop] = {}
         self._settler_thread = threading.Thread(
             target=self._settle_forever, name="umbel-settler", daemon=True
@@ -126,26 +149,40 @@ class PooledLane:
 
     def run(self) -> None:
         """Consume until the consumer is told to stop, or the queues are empty in a burst."""
-        consumer = self._consumer
         self._pool.start()
         self._settler_thread.start()
         try:
-            while not consumer.stopping.is_set():
-                free = self._wait_for_slots()
-                if not free:
-                    continue
-                consumer.source.reconcile(self._known())
-                batch = consumer.source.receive(
-                    max_messages=min(free, _FETCH_MOST), wait_s=0.0 if self._burst else _WAIT_S
-                )
-                if batch:
-                    consumer.refresh_revocations()
-                    self._submit(consumer.intake.take(batch))
-                    self._wake_settler()
-                elif self._burst and self._is_idle():
-                    break
+            while not self._consumer.stopping.is_set():
+                try:
+                    if self._turn():
+                        break
+                except (Exception, SystemExit):
+                    logger.exception("the worker met an error that is not a task's; it goes on")
+                    self._consumer.stopping.wait(_MEND_S)
         finally:
             self._finish()
+
+    def _turn(self) -> bool:
+        """Receive and begin a batch; tell whether a burst is over."""
+        consumer = self._consumer
+        self._give_back()
+        free = self._wait_for_slots()
+        if not free:
+            return False
+        consumer.source.reconcile(self._known())
+        batch = consumer.source.receive(
+            max_messages=min(free, _FETCH_MOST), wait_s=0.0 if self._burst else _WAIT_S
+        )
+        if not batch:
+            return self._burst and self._is_idle() and not consumer.source.is_down
+        if consumer.stopping.is_set():
+            self._owed += batch
+            return False
+        consumer.refresh_revocations()
+        self._submit(consumer.intake.take(batch))
+        with self._changed:  # what was not to run waits for the settler
+            self._changed.notify_all()
+        return False
 
     def _wait_for_slots(self) -> int:
         """Return how many slots are free, after a wait for the first; 0: look again."""
@@ -159,7 +196,9 @@ class PooledLane:
     def _submit(self, jobs: Sequence[Job]) -> None:
         pooled = []
         with self._changed:
-            for job in jobs:
+            # A broker that hands over more than it was asked for gets the rest back.
+            self._owed += [job.delivery for job in jobs[len(self._free) :]]
+            for job in jobs[: len(self._free)]:
                 slot = self._free.pop()
                 one = self._running[slot] = PooledJob(self, job, slot)
                 pooled.append(one)
@@ -173,29 +212,40 @@ class PooledLane:
 
     def _is_idle(self) -> bool:
         with self._changed:
-            if self._running or self._consumer.settler.backlog:
+            if self._running or self._owed or self._consumer.settler.backlog:
                 self._changed.wait(0.05)
                 return False
             return True
 
+    def _give_back(self) -> None:
+        back, self._owed = self._owed, []
+        if not self._consumer.give_back(back):
+            self._owed += back
+            self._consumer.stopping.wait(_AGAIN_S)
+
     def _finish(self) -> None:
         """Wait for what runs; how long is up to whoever stopped the lane (see `give_up`)."""
+        self._give_back()
         with self._changed:
-            while self._running and not self._closing:
+            while self._running and not self._given_up.is_set():
                 self._changed.wait(1.0)
+        if not self._given_up.is_set():
+            self._consumer.settler.drain(self._given_up)
+        with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._settler_thread.join()
-        self._consumer.settler.flush(force=True)
         self.watch.stop()
         if self._pool.stop(timeout_s=0.5):
             for loop in self._loops.values():
-                loop.close()
+                loops.close(loop)
 
     # -- the threads or the loop of the pool --------------------------------------------------
 
     def begin(self, one: PooledJob) -> bool:
         """Note that `one` starts; False: it isn't to run after all, and its slot is free."""
+        if self._given_up.is_set():
+            return False  # it was given back already
         if not self._consumer.intake.may_begin(one.job):
             self._release(one)
             return False
@@ -208,21 +258,34 @@ class PooledLane:
     def finished(self, one: PooledJob, outcome: Outcome) -> None:
         """Take the outcome of `one`, and free its slot."""
         job = one.job
-        if self._gave_up:
-            return  # it was given back already
-        self._consumer.settler.add(
-            Settlement(job.delivery, outcome, job, self.now(), job.early_ack)
-        )
-        if self._board is not None:
-            self._board.end(one.slot)
-        log_finished(job, outcome)
-        self._release(one)
+        settlement = Settlement(job.delivery, outcome, job, self.now(), job.early_ack)
+        with self._changed:
+            if self._running.get(one.slot) is not one:
+                return  # it was given back already
+            self._consumer.settler.add(settlement)
+        try:
+            if self._board is not None:
+                self._board.end(one.slot)
+            log_finished(job, outcome)
+        finally:
+            self._release(one)
+
+    def broke(self, one: PooledJob, exc: BaseException) -> None:
+        """Take note that `one` ended outside of the task's own code, and free its slot."""
+        with self._changed:
+            if self._running.get(one.slot) is not one:
+                return
+        logger.error("%s: failed outside of the task's own code", one.job.label, exc_info=exc)
+        if one.begun_at is None:
+            self.finished(one, Rejected("it could not be begun", requeue=True, delay_s=1.0))
+        else:
+            self.finished(one, Failure(error_info(exc)))
 
     def loop_of_thread(self) -> asyncio.AbstractEventLoop:
         """Return the event loop of the calling thread, the same for all its tasks."""
         ident = threading.get_ident()
         loop = self._loops.get(ident)
-        if loop is None:
+        if loop is None or loop.is_closed():
             loop = self._loops[ident] = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
         return loop
@@ -255,56 +318,66 @@ class PooledLane:
 
     def give_up(self) -> None:
         """Give back what runs, for a process that is about to end. The runs go on until then."""
+        self._consumer.stop()
+        settler = self._consumer.settler
         with self._changed:
-            running, self._running = list(self._running.values()), {}
-            self._closing = self._gave_up = True
+            self._given_up.set()
+            for one in self._running.values():
+                if not one.job.early_ack:
+                    back = Rejected("its worker had to end", requeue=True)
+                    settler.add(Settlement(one.job.delivery, back))
+            self._running.clear()
             self._changed.notify_all()
-        for one in running:
-            if not one.job.early_ack:
-                back = Rejected("its worker had to end", requeue=True)
-                self._consumer.settler.add(Settlement(one.job.delivery, back))
-        self._consumer.settler.flush(force=True)
+        settler.flush(force=True)
 
     # -- the settler thread -------------------------------------------------------------------
 
-    def _wake_settler(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
     def _settle_forever(self) -> None:
-        settler = self._consumer.settler
-        while True:
-            with self._changed:
-                while not settler.backlog and not self._closing:
-                    self._changed.wait(_STARTED_AFTER_S if self._running else None)
-                    self._mark_started()
-                if self._closing:
-                    return
-                is_busy = bool(self._running)
-            if is_busy:
-                time.sleep(_GATHER_S)
-            if not settler.flush():
-                with self._changed:
-                    self._changed.wait(0.1)
+        while not self._closing:
+            try:
+                self._settle_turn()
+            except Exception:
+                logger.exception("the settler met an error that is not a task's; it goes on")
+                time.sleep(_MEND_S)
 
-    def _mark_started(self) -> None:
-        """Store that the tasks that run for a while do so. Called with the lock held."""
-        backend = self._consumer.backend
+    def _settle_turn(self) -> None:
+        settler = self._consumer.settler
+        with self._changed:
+            if not settler.backlog and not self._closing:
+                has_unmarked = any(not one.marked for one in self._running.values())
+                self._changed.wait(_STARTED_AFTER_S if has_unmarked else None)
+            if self._closing:
+                return
+            long_running = self._to_mark()
+            is_busy = bool(self._running)
+        if long_running:
+            self._mark_started(long_running)
+        if not settler.backlog:
+            return
+        if is_busy:
+            time.sleep(_GATHER_S)
+        if not settler.flush():
+            with self._changed:
+                self._changed.wait(_AGAIN_S)
+
+    def _to_mark(self) -> list[PooledJob]:
+        """Return what has run for a while now. Called with the lock held."""
         due_at = time.monotonic() - _STARTED_AFTER_S
-        long_running = [
+        found = [
             one
             for one in self._running.values()
             if not one.marked and one.begun_at is not None and one.begun_at <= due_at
         ]
-        if not long_running or backend is None:
-            return
-        for one in long_running:
+        for one in found:
             one.marked = True
-        stored = [self._consumer.planner.started(one.job, os.getpid()) for one in long_running]
-        self._changed.release()
+        return found
+
+    def _mark_started(self, found: Sequence[PooledJob]) -> None:
+        """Store that these run."""
+        backend, planner = self._consumer.backend, self._consumer.planner
         try:
-            backend.store([each for each in stored if each is not None])
-        except UmbelError as exc:
-            logger.debug("can't store that %d tasks started: %s", len(stored), exc)
-        finally:
-            self._changed.acquire()
+            stored = [planner.started(one.job, os.getpid()) for one in found]
+            if backend is not None:
+                backend.store([each for each in stored if each is not None])
+        except Exception as exc:  # noqa: BLE001 - the tasks go on without the mark
+            logger.debug("can't store that %d tasks started: %s", len(found), exc)

@@ -11,18 +11,21 @@ import os
 import sys
 from contextlib import suppress
 
+from umbel.worker.heeding import leave_signals_to_supervisor
+
 #: Environment variables that carry to the server what to import, and from where.
 MODULES_VARIABLE = "UMBEL_PRELOAD_MODULES"
 PATH_VARIABLE = "UMBEL_PRELOAD_PATH"
 
 
-def preload() -> None:
+def preload(modules: str, path: str) -> None:
     """Import the modules that the supervisor named."""
-    sys.path[:] = os.environ[PATH_VARIABLE].split(os.pathsep)
-    for name in os.environ[MODULES_VARIABLE].split(","):
-        with suppress(Exception):  # the child meets it again and reports it
+    leave_signals_to_supervisor()
+    sys.path[:] = path.split(os.pathsep)
+    for name in filter(None, modules.split(",")):
+        with suppress(BaseException):  # the child meets it again and reports it
             importlib.import_module(name)
 
 
-if os.environ.get(MODULES_VARIABLE):
-    preload()
+if MODULES_VARIABLE in os.environ:
+    preload(os.environ.pop(MODULES_VARIABLE), os.environ.pop(PATH_VARIABLE, ""))

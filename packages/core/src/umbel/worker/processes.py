@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -20,36 +22,60 @@ from umbel.worker.board import Board
 from umbel.worker.child import ChildSpec, child_main
 from umbel.worker.preload import MODULES_VARIABLE, PATH_VARIABLE
 
+#: Seconds that the exit code of a process that has ended may take to be known.
+_EXIT_CODE_S = 5.0
+
 
 class Child:
-    """A running child, as its supervisor sees it."""
+    """A running child, as its supervisor sees it.
+
+    Where the system has them, a file descriptor of the process itself tells whether it lives:
+    what `multiprocessing` says comes from the fork server, and ends with it.
+    """
 
     def __init__(self, spec: ChildSpec, process: BaseProcess, pipe: Connection, board: Board):
-        self.spec, self.process, self.pipe, self.board = spec, process, pipe, board
+        self.spec, self._process, self._pipe, self.board = spec, process, pipe, board
+        self.pid = process.pid or 0
         self.was_ready = False
+        #: Whether it was ended from here.
+        self.was_killed = False
+        self._pidfd = _open_pidfd(self.pid)
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.process.pid or 0
+    def sentinel(self) -> int:
+        """What becomes readable when the process ends."""
+        return self._process.sentinel if self._pidfd is None else self._pidfd
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process lives."""
+        return not connection.wait([self.sentinel], 0)
 
     def tell(self, command: bytes) -> None:
         """Send a command; a child that is gone hears none."""
-        try:
-            self.pipe.send_bytes(command)
-        except OSError:
-            return
+        with suppress(OSError):
+            self._pipe.send_bytes(command)
 
     def kill(self) -> None:
         """End it at once."""
-        self.process.kill()
+        self.was_killed = True
+        with suppress(OSError):  # it has ended
+            if self._pidfd is None:
+                self._process.kill()
+            else:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    def release(self) -> None:
-        """Free what belongs to it, after its end."""
-        self.process.join()
-        self.process.close()
-        self.pipe.close()
+    def release(self) -> int | None:
+        """Free what belongs to it, after its end; returns the exit code, None: unknown."""
+        self._process.join(_EXIT_CODE_S)
+        exitcode = self._process.exitcode
+        with suppress(ValueError):  # the fork server doesn't know that it has ended
+            self._process.close()
+        self._pipe.close()
         self.board.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        return exitcode
 
 
 def process_context(preload: Sequence[str]) -> BaseContext:
@@ -60,8 +86,6 @@ def process_context(preload: Sequence[str]) -> BaseContext:
     """
     if not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")
-    if not preload:
-        return multiprocessing.get_context("forkserver")
     os.environ[PATH_VARIABLE] = os.pathsep.join(sys.path)
     os.environ[MODULES_VARIABLE] = ",".join(preload)
     context = multiprocessing.get_context("forkserver")
@@ -70,15 +94,58 @@ def process_context(preload: Sequence[str]) -> BaseContext:
 
 
 def start_child(context: BaseContext, spec: ChildSpec, board: Board) -> Child:
-    """Start a child; it is ready when its board says so."""
+    """Start a child; it is ready when its board says so.
+
+    Raises: OSError, EOFError: it can't be started now; `board` is closed then.
+    """
     ours, theirs = context.Pipe()
     process = context.Process(  # type: ignore[attr-defined]
-        target=child_main, args=(spec, theirs), name=f"umbel-child-{spec.index}"
+        target=child_main, args=(spec, theirs, board), name=f"umbel-child-{spec.index}"
     )
-    with _without_main():
-        process.start()
-    theirs.close()
+    try:
+        with _without_main():
+            process.start()
+    except BaseException:
+        ours.close()
+        board.close()
+        raise
+    finally:
+        theirs.close()
+    board.forget_file()
     return Child(spec, process, ours, board)
+
+
+def reap_adopted() -> None:
+    """Collect ended processes that this one inherited as the init process of a container.
+
+    Those that tasks started and whose parent was killed. `multiprocessing` waits for its own.
+    """
+    if os.getpid() != 1 or not hasattr(os, "waitid"):
+        return
+    with suppress(ChildProcessError):
+        while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if found.si_pid in _pids_of_multiprocessing():
+                return
+            os.waitpid(found.si_pid, os.WNOHANG)
+
+
+def _pids_of_multiprocessing() -> set[int | None]:
+    from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415 - not on Windows
+
+    return {
+        getattr(forkserver._forkserver, "_forkserver_pid", None),  # noqa: SLF001
+        getattr(resource_tracker._resource_tracker, "_pid", None),  # noqa: SLF001
+    }
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """Return a descriptor of the process; None where there is no such thing."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # it has ended already, or a sandbox forbids it
+        return None
 
 
 @contextmanager

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from umbel.errors import UmbelError
-
 if TYPE_CHECKING:
     from umbel.interfaces.coordinator import Coordinator
 
@@ -38,10 +36,12 @@ class Revocations:
         """Read the ids where `version` isn't the one they were last read at."""
         if version == self._version or self._coordinator is None:
             return
+        # Before the look: a change that comes while it lasts asks for another one.
+        self._version = version
         try:
             found = self._coordinator.scan(REVOKED_PREFIX)
-        except UmbelError as exc:
+        except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
+            self._version = -1
             logger.warning("can't read which tasks were revoked, going by what is known: %s", exc)
             return
         self._ids = frozenset(key.removeprefix(REVOKED_PREFIX) for key in found)
-        self._version = version

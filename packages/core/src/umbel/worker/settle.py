@@ -9,13 +9,20 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from umbel.error_info import error_info
-from umbel.errors import TaskError, UmbelError
+from umbel.errors import QueueFullError, TaskError, UmbelError
 from umbel.events import notify
+from umbel.interfaces.broker import Capability
+from umbel.messages import Message
 from umbel.outcomes import Failure, Rejected, Revoked, StoredResult
+from umbel.worker.board import EarlyAcked
 from umbel.worker.decode import header_id
 from umbel.worker.jobs import Settlement
 from umbel.worker.planning import Plan, Planner
@@ -23,20 +30,25 @@ from umbel.worker.planning import Plan, Planner
 if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
     from umbel.interfaces.broker import Broker
+    from umbel.messages import Delivery
     from umbel.worker.board import Board
     from umbel.worker.host import Host
+    from umbel.worker.lease import LeaseView
 
 logger = logging.getLogger("umbel.worker")
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+#: Errors that say nothing of the outcomes: the same call may work later. An unavailable broker
+#: or backend is a ConnectionError, which is an OSError.
+_PASSING = (OSError, QueueFullError, MemoryError)
 
 
 class Settler:
     """Settles batches for one consumer, and keeps what can't be settled during an outage.
 
     Thread-safe. `add` is cheap; `flush` does the I/O. What a flush can't settle stays and is
-    tried again by a later one.
+    tried again by a later one. Nothing that a broker, a backend or a listener raises passes.
     """
 
     def __init__(
@@ -47,37 +59,58 @@ class Settler:
         *,
         planner: Planner,
         journal: Board | None = None,
-        in_doubt: Callable[[], bool] | None = None,
-        consumer: str = "",
+        lease: LeaseView | None = None,
+        consumer: str | None = None,
     ):
         """Settle for `consumer`.
 
         Args:
             journal: Keeps what isn't settled yet for the supervisor, should this process die.
-            in_doubt: Whether the node's lease may have run out: then the broker is asked what is
-                still held before anything is stored or sent.
+            lease: The node's lease: where it may have run out, the broker is asked what is still
+                held before anything is stored or sent.
+            consumer: Whose deliveries these are; None: of several, who are known to hold them.
         """
         self._host, self._broker, self._backend = host, broker, backend
-        self._in_doubt, self._consumer = in_doubt, consumer
+        self._consumer = consumer if Capability.LEASE in broker.capabilities else None
+        self._lease = lease if self._consumer is not None else None
         self._planner = planner
         self._journal = journal
         self._pending: list[Settlement] = []
+        self._settling: list[Settlement] = []
+        #: By receipt: acknowledged, and not run to its end yet.
+        self._early: dict[str, EarlyAcked] = {}
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._pause_s = 0.0
         self._not_before = 0.0
         #: What the last flush failed with; None while all is well.
-        self.outage: UmbelError | None = None
+        self.outage: Exception | None = None
 
     @property
     def backlog(self) -> int:
-        """How many settlements wait."""
-        return len(self._pending)
+        """How many settlements aren't carried out yet."""
+        return len(self._pending) + len(self._settling)
 
     def pending_receipts(self) -> set[str]:
-        """Return the receipts of what waits to be settled."""
+        """Return the receipts of what isn't settled yet."""
         with self._lock:
-            return {settlement.delivery.receipt for settlement in self._pending}
+            both = (*self._settling, *self._pending)
+            return {settlement.delivery.receipt for settlement in both}
+
+    def note_early(self, delivery: Delivery) -> None:
+        """Note a delivery that is about to be acknowledged and run: its broker will forget it."""
+        if self._journal is None or not isinstance(delivery.message, Message):
+            return
+        early = EarlyAcked(delivery.message, delivery.queue, delivery.token)
+        with self._lock:
+            self._early[delivery.receipt] = early
+            self._journal.note(delivery.receipt, None, 0.0, early)
+
+    def forget_early(self, delivery: Delivery) -> None:
+        """Take `note_early` back: it could not be acknowledged."""
+        with self._lock:
+            if self._early.pop(delivery.receipt, None) is not None and self._journal is not None:
+                self._rewrite(self._journal)
 
     def add(self, settlement: Settlement) -> bool:
         """Take `settlement` in, for the next flush. False: flush now, the journal is full."""
@@ -85,9 +118,7 @@ class Settler:
             self._pending.append(settlement)
             if self._journal is None or settlement.job is None:
                 return True
-            return self._journal.note(
-                settlement.delivery.receipt, settlement.outcome, settlement.done_at
-            )
+            return self._note(self._journal, settlement)
 
     def flush(self, *, force: bool = False) -> bool:
         """Settle all that waits; False: an outage holds some of it.
@@ -102,46 +133,118 @@ class Settler:
                 return False
             with self._lock:
                 batch, self._pending = self._pending, []
-            try:
-                self._settle(batch)
-            except UmbelError as exc:
-                with self._lock:
-                    self._pending = batch + self._pending
-                self._note_outage(exc, len(batch))
-                return False
-            if self.outage is not None:
+                self._settling = batch
+            if not batch:
+                return True
+            left = self._attempt(batch)
+            with self._lock:
+                self._pending, self._settling = left + self._pending, []
+                if self._journal is not None and len(left) < len(batch):
+                    self._forget_settled(batch, left)
+                    self._rewrite(self._journal)
+            if not left and self.outage is not None:
                 logger.info("settling again after an outage; %d outcomes were kept", len(batch))
                 self.outage, self._pause_s = None, 0.0
-            if self._journal is not None:
-                self._rewrite(self._journal)
-        return True
+        return not left
+
+    def drain(self, given_up: threading.Event) -> None:
+        """Settle all that waits, through an outage, until that is done or `given_up`."""
+        done = self.flush(force=True)
+        while not done and not given_up.wait(_FIRST_PAUSE_S):
+            done = self.flush()
+
+    # -- the journal, with the lock held --------------------------------------------------------
+
+    def _note(self, journal: Board, settlement: Settlement) -> bool:
+        receipt = settlement.delivery.receipt
+        early = self._early.get(receipt) if settlement.acked else None
+        return journal.note(receipt, settlement.outcome, settlement.done_at, early)
+
+    def _forget_settled(self, batch: list[Settlement], left: list[Settlement]) -> None:
+        if self._early:
+            kept = {settlement.delivery.receipt for settlement in left}
+            for settlement in batch:
+                if settlement.acked and settlement.delivery.receipt not in kept:
+                    self._early.pop(settlement.delivery.receipt, None)
 
     def _rewrite(self, journal: Board) -> None:
-        """Let the journal hold what came in during the flush, and nothing else."""
-        with self._lock:
-            journal.clear_journal()
-            for left in self._pending:
-                if left.job is not None:
-                    journal.note(left.delivery.receipt, left.outcome, left.done_at)
+        """Let the journal hold what isn't settled, and nothing else."""
+        journal.clear_journal()
+        unsettled = (*self._settling, *self._pending)
+        if self._early:
+            finished = {settlement.delivery.receipt for settlement in unsettled}
+            for receipt, early in self._early.items():
+                if receipt not in finished:
+                    journal.note(receipt, None, 0.0, early)
+        for settlement in unsettled:
+            if settlement.job is not None:
+                self._note(journal, settlement)
 
-    def _note_outage(self, exc: UmbelError, waiting: int) -> None:
+    # -- outages --------------------------------------------------------------------------------
+
+    def _attempt(self, batch: list[Settlement]) -> list[Settlement]:
+        """Settle `batch`; return what is left of it, to be tried again."""
+        try:
+            self._settle(batch)
+        except _PASSING as exc:
+            self._note_outage(exc, len(batch))
+            return batch
+        except Exception as exc:  # noqa: BLE001 - a plugin's own errors are told by `_refused`
+            if len(batch) == 1:
+                return self._refused(batch[0], exc)
+            return self._one_by_one(batch)
+        return []
+
+    def _one_by_one(self, batch: list[Settlement]) -> list[Settlement]:
+        """Settle each alone, since one of them is refused: it shall not hold up the others."""
+        left: list[Settlement] = []
+        for index, settlement in enumerate(batch):
+            kept = self._attempt([settlement])
+            left += kept
+            if kept and isinstance(self.outage, OSError):
+                return left + batch[index + 1 :]
+        return left
+
+    def _refused(self, settlement: Settlement, exc: Exception) -> list[Settlement]:
+        """Let a task fail whose outcome nobody takes; return it where that can't be stored too."""
+        label = settlement.job.label if settlement.job else settlement.delivery.receipt
+        reason = f"its outcome can't be settled: {exc}"
+        error = error_info(exc if isinstance(exc, UmbelError) else TaskError(reason))
+        failure = Failure(error, dead_letter=reason)
+        failed = msgspec.structs.replace(settlement, outcome=failure)
+        # The second is without its errbacks: they may be what is refused.
+        for each in (failed, msgspec.structs.replace(failed, job=None)):
+            try:
+                self._settle([each])
+            except Exception as also:  # noqa: BLE001 - then it is kept as it was
+                logger.debug("%s: its failure can't be settled either: %s", label, also)
+            else:
+                logger.error("%s: %s", label, reason, exc_info=_unless_ours(exc))
+                return []
+        self._note_outage(exc, 1)
+        return [settlement]
+
+    def _note_outage(self, exc: Exception, waiting: int) -> None:
         if self.outage is None:
             logger.error(
-                "can't settle %d outcomes, they are kept and tried again: %s", waiting, exc
+                "can't settle %d outcomes, they are kept and tried again: %s",
+                waiting,
+                exc,
+                exc_info=_unless_ours(exc),
             )
         self.outage = exc
         self._pause_s = min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         jittered = self._pause_s * (0.5 + random.random() / 2)
         self._not_before = self._host.clock.monotonic() + jittered
 
+    # -- settling -------------------------------------------------------------------------------
+
     def _settle(self, batch: Sequence[Settlement]) -> None:
-        """Do it. Raises BrokerError or BackendError: unknown how far it got; all repeatable."""
-        if self._in_doubt is not None and self._in_doubt():
+        """Do it. Raises what broker and backend do: unknown how far it got; all repeatable."""
+        if self._lease is not None and _in_doubt(batch, self._lease):
             batch = self._still_held(batch)
         plans = [self._plan(settlement) for settlement in batch]
-        stale = self._store([each.result for each in plans if each.result is not None])
-        if stale:
-            plans = [each for each in plans if not _is_stale(each, stale)]
+        plans = self._not_superseded(plans, self._store(plans))
         done = [each for each in plans if each.give_back_s is None and each.bury is None]
         sends = [message for each in plans for message in each.follow_ups]
         lost = self._broker.settle([each.delivery for each in done if not each.acked], sends)
@@ -149,14 +252,14 @@ class Settler:
             logger.warning(
                 "%d deliveries were taken over before they were settled here (lease lost): %s",
                 len(lost),
-                ", ".join(header_id(delivery.message) or delivery.receipt for delivery in lost[:5]),
+                _ids(lost),
             )
         self._put_away(plans)
         self._tell(batch)
 
     def _still_held(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
         """Return those whose delivery the broker still thinks is held here."""
-        held = {each.receipt: each.token for each in self._broker.held(self._consumer)}
+        held = self._held()
         kept: list[Settlement] = []
         lost: list[Settlement] = []
         for settlement in batch:
@@ -167,9 +270,14 @@ class Settler:
             logger.warning(
                 "this node's lease ran out: %d outcomes are refused, their tasks went to others: %s",
                 len(lost),
-                ", ".join(header_id(each.delivery.message) or "?" for each in lost[:5]),
+                _ids([each.delivery for each in lost]),
             )
         return kept
+
+    def _held(self) -> dict[str, int]:
+        """Return what the broker thinks is held by this consumer: receipt and token."""
+        held = self._broker.held(self._consumer or "")
+        return {delivery.receipt: delivery.token for delivery in held}
 
     def _plan(self, settlement: Settlement) -> Plan:
         """Plan one; where that fails, the task has failed, and its neighbours go on."""
@@ -185,30 +293,47 @@ class Settler:
                 result = self._planner.result(failed)
             except Exception:  # noqa: BLE001 - then the dead letter alone tells of it
                 result = None
-            return Plan(settlement.delivery, result=result, bury=reason)
+            return Plan(settlement.delivery, result=result, bury=reason, acked=settlement.acked)
 
-    def _store(self, results: list[StoredResult]) -> set[str]:
-        """Store the results; return the ids of those that a later delivery superseded."""
+    def _store(self, plans: Sequence[Plan]) -> set[str]:
+        """Store the results; return the ids of those that were refused for newer ones."""
+        results: list[StoredResult] = [each.result for each in plans if each.result is not None]
         if not results or self._backend is None:
             return set()
-        refused = set(self._backend.store(results))
-        if refused:
-            logger.warning(
-                "%d results were refused, since later deliveries of their tasks stored one: %s",
-                len(refused),
-                ", ".join(sorted(refused)[:5]),
-            )
-        return refused
+        return set(self._backend.store(results))
+
+    def _not_superseded(self, plans: list[Plan], refused: set[str]) -> list[Plan]:
+        """Leave out what a later delivery has taken over, of those whose result was refused.
+
+        Another message of the same id may have left a result too: then this one's is refused,
+        and the rest of it goes on.
+        """
+        if not refused:
+            return plans
+        held = None if self._consumer is None else self._held()
+
+        def is_lost(plan: Plan) -> bool:
+            if held is None or plan.acked or plan.result is None:
+                return False
+            delivery = plan.delivery
+            return plan.result.task_id in refused and held.get(delivery.receipt) != delivery.token
+
+        logger.warning(
+            "%d results were refused, since there are later ones of their tasks: %s",
+            len(refused),
+            ", ".join(sorted(refused)[:5]),
+        )
+        return [each for each in plans if not is_lost(each)]
 
     def _put_away(self, plans: Sequence[Plan]) -> None:
-        buried = [
-            (each.delivery, each.bury) for each in plans if each.bury is not None and not each.acked
-        ]
+        plans = [each for each in plans if not each.acked]
+        buried = [(each.delivery, each.bury) for each in plans if each.bury is not None]
         if buried:
             self._broker.bury(buried)
-        for each in plans:
-            if each.give_back_s is not None and not each.acked:
-                self._broker.nack([each.delivery], delay_s=each.give_back_s)
+        back = [(each.give_back_s, each.delivery) for each in plans if each.give_back_s is not None]
+        back.sort(key=lambda pair: pair[0])
+        for delay_s, group in groupby(back, key=lambda pair: pair[0]):
+            self._broker.nack([delivery for _, delivery in group], delay_s=delay_s)
 
     def _tell(self, batch: Sequence[Settlement]) -> None:
         events = self._host.events
@@ -224,8 +349,21 @@ class Settler:
                     notify(events.task_rejected, settlement.delivery, outcome.reason)
 
 
-def _is_stale(plan: Plan, stale: set[str]) -> bool:
-    return plan.result is not None and plan.result.task_id in stale
+def _in_doubt(batch: Sequence[Settlement], lease: LeaseView) -> bool:
+    """Tell whether others may have taken over what `batch` settles."""
+    since = lease.lease_since
+    return time.monotonic() >= lease.lease_until or any(
+        settlement.job is not None and settlement.job.received_at < since for settlement in batch
+    )
+
+
+def _ids(deliveries: Sequence[Delivery]) -> str:
+    return ", ".join(header_id(each.message) or each.receipt for each in deliveries[:5])
+
+
+def _unless_ours(exc: Exception) -> Exception | None:
+    """Return what the log shows a traceback of: errors that aren't umbel's, as a plugin's bugs."""
+    return None if isinstance(exc, UmbelError) else exc
 
 
 def _log_rejected(settlement: Settlement, outcome: Rejected) -> None:

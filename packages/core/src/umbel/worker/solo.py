@@ -16,8 +16,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from umbel.errors import SoftTimeLimitExceeded, UmbelError
-from umbel.outcomes import Outcome, Rejected
+from umbel.error_info import error_info
+from umbel.errors import SoftTimeLimitExceeded
+from umbel.outcomes import Failure, Outcome, Rejected
+from umbel.worker import loops
 from umbel.worker.board import Board, slot_key
 from umbel.worker.execute import run_async, run_sync
 from umbel.worker.jobs import Job, Settlement
@@ -40,6 +42,10 @@ _LOOK_AGAIN_EVERY_S = 0.05
 #: Seconds that a receive waits in the broker.
 _WAIT_S = 5.0
 _WAIT_WITH_BACKLOG_S = 0.2
+#: Seconds to wait after an error that should not have been.
+_MEND_S = 0.5
+#: Seconds between two tries to give back what the broker didn't take.
+_OWED_AGAIN_S = 0.2
 #: Outcomes that may wait out a backend's outage before nothing more is received.
 MAX_BACKLOG = 1000
 
@@ -59,45 +65,60 @@ class SoloLane:
         """`burst`: end when the queues are empty; `max_tasks`: end after so many."""
         self._consumer, self._guard, self._board, self._burst = consumer, guard, board, burst
         self._max_tasks = max_tasks
+        #: Guards what is unstarted, owed and current. Never held during I/O.
         self._lock = threading.Lock()
         self._unstarted: deque[Job] = deque()
+        #: Not given back yet, since the broker was out of reach.
+        self._owed: list[Delivery] = []
+        self._owed_until = 0.0
         self._current: Job | None = None
         #: Counts the jobs begun: the helper tells by it whether a task is still the same.
         self._begun = 0
         self._done = 0
         self._busy = threading.Event()
         self._closed = False
+        self._given_up = threading.Event()
         self._relieved = -1
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._awaited: tuple[asyncio.Task[Outcome], Interruptible] | None = None
+        self._awaited: tuple[asyncio.Task[object], Interruptible] | None = None
         self._helper = threading.Thread(target=self._help, name="umbel-helper", daemon=True)
 
     # -- the main thread ----------------------------------------------------------------------
 
     def run(self) -> None:
         """Consume until the consumer is told to stop, or the queues are empty in a burst."""
-        consumer = self._consumer
-        settler = consumer.settler
         self._helper.start()
         try:
-            while not consumer.stopping.is_set():
-                consumer.source.reconcile(settler.pending_receipts())
-                if settler.backlog > MAX_BACKLOG:
-                    settler.flush()
-                    consumer.stopping.wait(_WAIT_WITH_BACKLOG_S)
-                    continue
-                wait_s = _WAIT_WITH_BACKLOG_S if settler.backlog else _WAIT_S
-                batch = consumer.source.receive(
-                    max_messages=consumer.prefetch.size, wait_s=0.0 if self._burst else wait_s
-                )
-                if batch:
-                    self._work(batch)
-                else:
-                    settler.flush()
-                    if self._burst and not settler.backlog and settler.outage is None:
+            while not self._consumer.stopping.is_set():
+                try:
+                    if self._turn():
                         break
+                except (Exception, SystemExit):
+                    logger.exception("the worker met an error that is not a task's; it goes on")
+                    self._mend()
         finally:
             self._finish()
+
+    def _turn(self) -> bool:
+        """Receive and run a batch; tell whether a burst is over."""
+        consumer, settler = self._consumer, self._consumer.settler
+        self._give_back()
+        consumer.source.reconcile(settler.pending_receipts())
+        if settler.backlog > MAX_BACKLOG:
+            settler.flush()
+            consumer.stopping.wait(_WAIT_WITH_BACKLOG_S)
+            return False
+        wait_s = _WAIT_WITH_BACKLOG_S if settler.backlog or self._owed else _WAIT_S
+        batch = consumer.source.receive(
+            max_messages=consumer.prefetch.size, wait_s=0.0 if self._burst else wait_s
+        )
+        if batch:
+            self._work(batch)
+            return False
+        is_clear = settler.flush() and not (self._owed or consumer.source.is_down)
+        if self._burst and not is_clear:
+            consumer.stopping.wait(_WAIT_WITH_BACKLOG_S)
+        return self._burst and is_clear
 
     def _work(self, batch: Sequence[Delivery]) -> None:
         consumer = self._consumer
@@ -129,28 +150,26 @@ class SoloLane:
 
     def _next(self) -> Job | None:
         with self._lock:
-            if not self._unstarted:
-                return None
-            if self._consumer.stopping.is_set():
-                given = [job.delivery for job in self._unstarted]
-                self._unstarted.clear()
-                self._give_back(given)
-                return None
-            self._current = job = self._unstarted.popleft()
-            self._begun += 1
-            return job
+            if self._unstarted and not self._consumer.stopping.is_set():
+                self._current = job = self._unstarted.popleft()
+                self._begun += 1
+                return job
+            self._owe_unstarted()
+        self._give_back()
+        return None
 
     def _run_one(self, job: Job) -> None:
-        host, board = self._consumer.host, self._board
+        board, settler = self._board, self._consumer.settler
         if board is not None:
             board.begin(0, slot_key(job.delivery.receipt), time.monotonic(), job.hard_limit_s)
-        if job.runner.is_coroutine:
-            outcome = self._await(job)
-        else:
-            outcome = run_sync(job, self._guard, host.clock.time)
-        settlement = Settlement(job.delivery, outcome, job, host.clock.time(), job.early_ack)
-        has_room = self._consumer.settler.add(settlement)
-        self._current = None
+        outcome = self._outcome_of(job)
+        settlement = Settlement(
+            job.delivery, outcome, job, self._consumer.host.clock.time(), job.early_ack
+        )
+        with self._lock:
+            self._current = None
+            # What was given up is given back already.
+            has_room = self._given_up.is_set() or settler.add(settlement)
         self._done += 1
         if board is not None:
             board.end(0)
@@ -159,11 +178,20 @@ class SoloLane:
             self._consumer.stop()
         log_finished(job, outcome)
         if not has_room:
-            self._consumer.settler.flush()
+            settler.flush()
+
+    def _outcome_of(self, job: Job) -> Outcome:
+        try:
+            if job.runner.is_coroutine:
+                return self._await(job)
+            return run_sync(job, self._guard, self._consumer.host.clock.time)
+        except BaseException as exc:
+            logger.exception("%s: failed outside of the task's own code", job.label)
+            return Failure(error_info(exc))
 
     def _await(self, job: Job) -> Outcome:
         """Run an ``async def`` task on this thread's loop."""
-        if self._loop is None:
+        if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
         loop = self._loop
@@ -180,20 +208,34 @@ class SoloLane:
                 )
 
         try:
-            return loop.run_until_complete(run_async(job, self._consumer.host.clock.time, running))
+            return loops.run_to_end(loop, run_async(job, self._consumer.host.clock.time, running))
         finally:
             self._awaited = None
             if timer is not None:
                 timer.cancel()
 
+    def _mend(self) -> None:
+        """Go on after an error that should not have been: one of a plugin, or of umbel's own."""
+        with self._lock:
+            self._current = None
+            self._owe_unstarted()
+        self._busy.clear()
+        if self._board is not None:
+            self._board.end(0)
+        self._give_back()
+        self._consumer.stopping.wait(_MEND_S)
+
     def _finish(self) -> None:
         self._closed = True
         self._busy.set()
         self._helper.join()
-        self._consumer.settler.flush(force=True)
+        with self._lock:
+            self._owe_unstarted()
+        self._give_back()
+        if not self._given_up.is_set():
+            self._consumer.settler.drain(self._given_up)
         if self._loop is not None:
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+            loops.close(self._loop)
 
     # -- from other threads -------------------------------------------------------------------
 
@@ -203,20 +245,24 @@ class SoloLane:
 
     def interrupt(self, error: type[BaseException]) -> None:
         """Raise `error` in the task that runs now, if one does."""
-        awaited = self._awaited
-        if awaited is not None and self._loop is not None:
+        awaited, loop = self._awaited, self._loop
+        if awaited is not None and loop is not None and not loop.is_closed():
             task, handle = awaited
-            self._loop.call_soon_threadsafe(handle.interrupt, task, error)
+            loop.call_soon_threadsafe(handle.interrupt, task, error)
         elif self._current is not None:
             self._guard.interrupt(error)
 
     def give_up(self) -> None:
         """Give back what runs, for a process that is about to end. The run goes on until then."""
-        job = self._current
+        self._consumer.stop()
+        with self._lock:
+            self._given_up.set()
+            job, self._current = self._current, None
         if job is not None and not job.early_ack:
             back = Rejected("its worker had to end", requeue=True)
             self._consumer.settler.add(Settlement(job.delivery, back))
         self._consumer.settler.flush(force=True)
+        self._give_back()
 
     # -- the helper thread --------------------------------------------------------------------
 
@@ -228,7 +274,10 @@ class SoloLane:
             seen = self._begun
             time.sleep(LOOK_EVERY_S if self._relieved != seen else _LOOK_AGAIN_EVERY_S)
             if self._begun == seen and self._current is not None:
-                self._relieve(seen)
+                try:
+                    self._relieve(seen)
+                except Exception:
+                    logger.exception("the helper met an error that is not a task's; it goes on")
 
     def _relieve(self, seen: int) -> None:
         """Do for a main thread that is held up what it would have done between tasks."""
@@ -236,9 +285,8 @@ class SoloLane:
             job = self._current
             if self._begun != seen or job is None:
                 return
-            given = [each.delivery for each in self._unstarted]
-            self._unstarted.clear()
-        self._give_back(given)
+            self._owe_unstarted()
+        self._give_back()
         if self._relieved != seen:
             self._relieved = seen
             self._mark_started(job)
@@ -246,19 +294,27 @@ class SoloLane:
 
     def _mark_started(self, job: Job) -> None:
         backend = self._consumer.backend
-        stored = self._consumer.planner.started(job, os.getpid())
-        if backend is None or stored is None:
-            return
         try:
-            backend.store([stored])
-        except UmbelError as exc:
+            stored = self._consumer.planner.started(job, os.getpid())
+            if backend is not None and stored is not None:
+                backend.store([stored])
+        except Exception as exc:  # noqa: BLE001 - the task goes on without the mark
             logger.debug("%s: can't store that it started: %s", job.label, exc)
 
-    def _give_back(self, deliveries: Sequence[Delivery]) -> None:
-        if not deliveries:
+    # -- giving back --------------------------------------------------------------------------
+
+    def _owe_unstarted(self) -> None:
+        """Begin none of what is unstarted. Called with the lock held."""
+        self._owed += [job.delivery for job in self._unstarted]
+        self._unstarted.clear()
+
+    def _give_back(self) -> None:
+        """Give back what won't be begun here; what can't be now is tried again later."""
+        if not self._owed or time.monotonic() < self._owed_until:
             return
-        try:
-            self._consumer.broker.nack(deliveries)
-        except UmbelError as exc:
-            # They stay held in the broker; reconciling gives them back when it is there again.
-            logger.warning("can't give %d unstarted messages back yet: %s", len(deliveries), exc)
+        with self._lock:
+            back, self._owed = self._owed, []
+        if not self._consumer.give_back(back):
+            self._owed_until = time.monotonic() + _OWED_AGAIN_S
+            with self._lock:
+                self._owed += back

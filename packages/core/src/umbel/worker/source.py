@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from umbel.errors import BrokerError
+from umbel.errors import BrokerUnavailableError, UmbelError
 from umbel.interfaces.broker import Capability
 from umbel.messages import Delivery
 
 if TYPE_CHECKING:
     from umbel.clock import Clock
     from umbel.interfaces.broker import Broker
+    from umbel.worker.identity import Identity
 
 logger = logging.getLogger("umbel.worker")
 
@@ -35,46 +36,42 @@ class Source:
         self,
         broker: Broker,
         queues: Sequence[str],
-        consumer: str,
+        identity: Identity,
         clock: Clock,
         stopping: threading.Event,
-        *,
-        join: Callable[[], object],
-        on_joined: Callable[[], object],
     ):
-        """Receive for `consumer`.
+        """Join the broker. An outage is no error: then the first receive that succeeds joins.
 
-        Args:
-            broker: The consumer's handle.
-            queues: What to consume.
-            consumer: Unique id of this process.
-            clock: Where to read the time.
-            stopping: Set when nothing more is wanted.
-            join: Says to the broker who receives; tried again through an outage.
-            on_joined: Told once the broker knows, so that all is ready.
+        Raises: BrokerError: the broker refuses.
         """
-        self._join: Callable[[], object] | None = join
-        self._on_joined = on_joined
-        self._broker, self._queues, self._consumer = broker, list(queues), consumer
+        self._broker, self._queues, self._identity = broker, list(queues), identity
         self._clock, self._stopping = clock, stopping
-        self._reconciles = Capability.LEASE in broker.capabilities
+        self._has_lease = Capability.LEASE in broker.capabilities
+        self._has_joined = not self._has_lease
         self._reconciled_at = clock.monotonic()
         self._turn = 0
         self._pause_s = 0.0
         self._down_since: float | None = None
         #: Monotonic time of the last receive that the broker answered.
         self.received_at = clock.monotonic()
+        try:
+            self._join()
+        except BrokerUnavailableError as exc:
+            self._note_outage(exc)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the last call that the broker was asked for failed."""
+        return self._down_since is not None
 
     def receive(self, *, max_messages: int, wait_s: float) -> Sequence[Delivery]:
         """Return deliveries; none during an outage, after a pause with backoff and jitter."""
         try:
-            if self._join is not None:
-                self._join()
-                self._join = None
-                self._on_joined()
+            self._join()
             got = self._broker.receive(self._in_turn(), max_messages=max_messages, wait_s=wait_s)
-        except BrokerError as exc:
-            self._outage(exc)
+        except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
+            self._note_outage(exc)
+            self._stopping.wait(self._pause_s * (0.5 + random.random() / 2))
             return ()
         self.received_at = self._clock.monotonic()
         if self._down_since is not None:
@@ -85,6 +82,12 @@ class Source:
             self._down_since, self._pause_s = None, 0.0
         return got
 
+    def _join(self) -> None:
+        if not self._has_joined:
+            who = self._identity
+            self._broker.join(who.node, who.consumer, lease_s=who.lease_s)
+            self._has_joined = True
+
     def _in_turn(self) -> list[str]:
         """Return the queues, each time another one first: none starves behind a full one."""
         if len(self._queues) == 1:
@@ -92,12 +95,15 @@ class Source:
         self._turn = (self._turn + 1) % len(self._queues)
         return self._queues[self._turn :] + self._queues[: self._turn]
 
-    def _outage(self, exc: BrokerError) -> None:
+    def _note_outage(self, exc: Exception) -> None:
         if self._down_since is None:
             self._down_since = self._clock.monotonic()
-            logger.error("can't receive from the broker, trying again until it is back: %s", exc)
+            logger.error(
+                "can't receive from the broker, trying again until it is back: %s",
+                exc,
+                exc_info=None if isinstance(exc, UmbelError) else exc,
+            )
         self._pause_s = min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-        self._stopping.wait(self._pause_s * (0.5 + random.random() / 2))
 
     def reconcile(self, known: Collection[str]) -> None:
         """Every few seconds, give back what the broker thinks is held here and isn't.
@@ -106,14 +112,14 @@ class Source:
             known: Receipts of all that is held. Read after the last receive.
         """
         now = self._clock.monotonic()
-        if not self._reconciles or now - self._reconciled_at < RECONCILE_EVERY_S:
+        if not self._has_lease or now - self._reconciled_at < RECONCILE_EVERY_S:
             return
         self._reconciled_at = now
         try:
-            held = self._broker.held(self._consumer)
+            held = self._broker.held(self._identity.consumer)
             strays = [delivery for delivery in held if delivery.receipt not in known]
             if strays:
                 logger.warning("giving back %d deliveries that got lost on the way", len(strays))
                 self._broker.nack(strays)
-        except BrokerError as exc:
+        except Exception as exc:  # noqa: BLE001 - a later turn compares them
             logger.debug("can't compare with the broker what is held: %s", exc)

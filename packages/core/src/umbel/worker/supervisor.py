@@ -2,14 +2,14 @@
 
 Children consume for themselves; nothing of a task passes through here. When a child dies, what
 it had finished is settled from its journal, what it was running gets a strike, and the rest is
-given back at once.
+given back at once (see `recovery`).
 """
 
 from __future__ import annotations
 
 import logging
-import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing import connection
@@ -21,44 +21,33 @@ from umbel.error_info import error_info
 from umbel.errors import TimeLimitExceeded, UmbelError
 from umbel.events import notify
 from umbel.ids import new_id
-from umbel.interfaces.broker import Capability
-from umbel.messages import Delivery
 from umbel.outcomes import Failure, Outcome, Revoked
-from umbel.worker.admission import poison
 from umbel.worker.board import Board, slot_key
 from umbel.worker.child import COLD, SOFT, WARM, ChildSpec
-from umbel.worker.decode import Decoder, header_id
-from umbel.worker.jobs import Job, Settlement
-from umbel.worker.processes import Child, process_context, start_child
-from umbel.worker.settle import Settler
-from umbel.worker.shutdown import Phase, Shutdown
+from umbel.worker.decode import header_id
+from umbel.worker.processes import Child, process_context, reap_adopted, start_child
+from umbel.worker.recovery import DeadChild, Recovery, describe_exit
+from umbel.worker.shutdown import COLD_GRACE_S, Phase, Shutdown
 
 if TYPE_CHECKING:
     from umbel.interfaces.broker import Broker
     from umbel.worker.host import Host
+    from umbel.worker.settle import Settler
 
 logger = logging.getLogger("umbel.worker")
 
 #: How often deadlines are looked at while a task runs, and while none does.
 _LOOK_BUSY_S = 0.05
 _LOOK_IDLE_S = 0.25
-#: Children that die before they are ready, in a row, after which the worker gives up.
+#: Children that die before they are ready, in a row, after which a worker without any gives up.
 _START_FAILURES = 5
-_FIRST_START_PAUSE_S = 0.5
+_FIRST_START_PAUSE_S, _LONGEST_START_PAUSE_S = 0.5, 30.0
+#: The same for children that die before they have finished a task; then nobody gives up.
+_FIRST_RESTART_PAUSE_S, _LONGEST_RESTART_PAUSE_S = 0.05, 5.0
+#: Seconds that a process may live on after its work has ended: threads of its tasks hold it.
+_LINGER_S = 10.0
 _PHASE_COMMANDS = {Phase.WARM: WARM, Phase.SOFT: SOFT, Phase.COLD: COLD}
 _PHASE_NAMES = {Phase.WARM: "warm", Phase.SOFT: "soft", Phase.COLD: "cold"}
-
-
-class DeadChild(msgspec.Struct, frozen=True):
-    """What a child left behind, for recovery."""
-
-    spec: ChildSpec
-    pid: int
-    exitcode: int | None
-    running: list[bytes]
-    journal: dict[str, tuple[Outcome, float]]
-    #: By slot key: why the task had to be ended, where the supervisor ended it.
-    doomed: dict[bytes, Outcome]
 
 
 class Supervisor:
@@ -77,19 +66,23 @@ class Supervisor:
         preloads: bool,
         worker: object,
     ):
-        """`spec` is the pattern of a child; index, identity and board are filled in."""
+        """`spec` is the pattern of a child; index and identity are filled in."""
         self._host, self._spec, self._wanted = host, spec, children
-        self._broker, self._settler, self.shutdown = broker, settler, shutdown
+        self._broker, self.shutdown = broker, shutdown
         self._alive_timeout_s, self._worker = alive_timeout_s, worker
-        self._decoder = Decoder(host, spec.identity.hostname)
+        self._recovery = Recovery(host, spec.identity.hostname, broker=broker, settler=settler)
+        #: Guards the dict, for the threads that write to the boards in it.
+        self._lock = threading.Lock()
         self._children: dict[int, Child] = {}
         self._born_at: dict[int, float] = {}
+        self._ended_at: dict[int, float] = {}
         self._doomed: dict[int, dict[bytes, Outcome]] = {}
-        self._dead: list[DeadChild] = []
         self._start_failures = 0
+        self._fruitless_deaths = 0
         self._start_after = 0.0
         self._finished: set[int] = set()
-        self._lease_until = 0.0
+        self._childless_since: float | None = None
+        self._lease = (0.0, 0.0)
         self._revokes = 0
         self._is_ready = False
         self._wake_reader, self._wake_writer = connection.Pipe(duplex=False)
@@ -99,58 +92,84 @@ class Supervisor:
     # -- from other threads and signal handlers -----------------------------------------------
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have `function` called on the supervisor's thread, soon."""
+        """Have `function` called on the supervisor's thread, soon. Takes no lock."""
         self._calls.append(function)
         self._wake_writer.send_bytes(b"!")
 
-    def set_lease_until(self, at: float) -> None:
-        """Tell the children until when (monotonic seconds) the lease holds."""
-        self._lease_until = at
-        for child in list(self._children.values()):
-            child.board.set_lease_until(at)
+    def set_lease(self, since: float, until: float) -> None:
+        """Tell the children from when until when (monotonic seconds) the lease holds."""
+        with self._lock:
+            self._lease = (since, until)
+            for child in self._children.values():
+                child.board.set_lease(since, until)
 
     def note_revokes(self) -> None:
         """Tell the children that the set of revoked tasks changed."""
-        self._revokes += 1
-        for child in list(self._children.values()):
-            child.board.set_revokes(self._revokes)
+        with self._lock:
+            self._revokes += 1
+            for child in self._children.values():
+                child.board.set_revokes(self._revokes)
 
     # -- the supervisor's thread --------------------------------------------------------------
 
     def run(self) -> int:
         """Supervise until all is over; returns the exit code."""
-        while True:
-            now = time.monotonic()
-            self._start_missing(now)
-            if not self._children and self._is_over():
-                break
-            self._wait()
-            self._run_calls()
-            self._bury_dead()
-            self._recover_dead()
-            now = time.monotonic()
-            if self.shutdown.phase is Phase.RUNNING:
-                self._note_readiness(now)
-            elif self.shutdown.advance(now):
-                self._announce_phase()
-            self._enforce_limits(now)
-        self._recover_dead()
-        return 1 if self._start_failures >= _START_FAILURES else 0
+        try:
+            while True:
+                self._start_missing(time.monotonic())
+                if self._is_over(time.monotonic()):
+                    break
+                self._wait()
+                self._run_calls()
+                self._bury_dead()
+                self._recovery.run()
+                now = time.monotonic()
+                if self.shutdown.phase is Phase.RUNNING:
+                    self._note_readiness(now)
+                elif self.shutdown.advance(now):
+                    self._announce_phase()
+                self._enforce_limits(now)
+                self._end_lingering(now)
+        finally:
+            self._end_children()
+        if self._has_given_up and self.shutdown.phase is Phase.RUNNING:
+            logger.critical(
+                "giving up: %d processes in a row died before they were ready, and none is left; "
+                "their own errors are in the log above",
+                self._start_failures,
+            )
+            return 1
+        return 0
 
-    def _is_over(self) -> bool:
-        if self._start_failures >= _START_FAILURES:
-            return True
+    @property
+    def _has_given_up(self) -> bool:
+        return self._start_failures >= _START_FAILURES and not self._children
+
+    def _is_over(self, now: float) -> bool:
+        """Tell whether nothing is left to do; an outage may hold that up for a lease's time."""
         stopping = self.shutdown.phase is not Phase.RUNNING
-        return stopping or len(self._finished) >= self._wanted
+        is_last = stopping or self._has_given_up or len(self._finished) >= self._wanted
+        if self._children or not is_last:
+            self._childless_since = None
+            return False
+        if self._recovery.is_done or self.shutdown.phase >= Phase.COLD:
+            return True
+        if self._childless_since is None:
+            self._childless_since = now
+        if now - self._childless_since <= self._spec.identity.lease_s:
+            return False
+        logger.error("what processes had finished can't be settled; their tasks will run again")
+        return True
 
     def _wait(self) -> None:
-        sentinels = [child.process.sentinel for child in self._children.values()]
+        sentinels = [child.sentinel for child in self._children.values()]
         is_busy = any(next(child.board.running(), None) for child in self._children.values())
         timeout_s = _LOOK_BUSY_S if is_busy else _LOOK_IDLE_S
         ready = connection.wait([*sentinels, self._wake_reader], timeout_s)
         if self._wake_reader in ready:
             while self._wake_reader.poll():
                 self._wake_reader.recv_bytes()
+        reap_adopted()
 
     def _run_calls(self) -> None:
         while self._calls:
@@ -158,15 +177,17 @@ class Supervisor:
                 self._calls.pop(0)()
             except UmbelError as exc:
                 logger.error("a control command failed: %s", exc)
+            except Exception:
+                logger.exception("a control command failed")
 
     # -- starting -----------------------------------------------------------------------------
 
     def _start_missing(self, now: float) -> None:
         if self.shutdown.phase is not Phase.RUNNING or now < self._start_after:
             return
-        if self._start_failures >= _START_FAILURES:
-            return
         for index in range(self._wanted):
+            if self._has_given_up:
+                return
             if index not in self._children and index not in self._finished:
                 self._start(index)
 
@@ -174,30 +195,40 @@ class Supervisor:
         events = self._host.events
         if events.process_starting:
             notify(events.process_starting, self._worker)
-        board = Board.create(self._spec.slots)
-        board.set_lease_until(self._lease_until)
-        board.set_revokes(self._revokes)
         identity = msgspec.structs.replace(
             self._spec.identity, consumer=f"{self._spec.identity.node}/{index}-{new_id()[:8]}"
         )
-        spec = msgspec.structs.replace(
-            self._spec, index=index, identity=identity, board=str(board.path)
-        )
-        self._children[index] = start_child(self._context, spec, board)
+        spec = msgspec.structs.replace(self._spec, index=index, identity=identity)
+        try:
+            board = Board.create(self._spec.slots)
+            board.set_lease(*self._lease)
+            board.set_revokes(self._revokes)
+            child = start_child(self._context, spec, board)
+        except (OSError, EOFError) as exc:
+            self._note_start_failure(f"child {index} can't be started: {exc!r}")
+            return
+        with self._lock:
+            self._children[index] = child
         self._born_at[index] = time.monotonic()
 
+    def _note_start_failure(self, what: str) -> None:
+        self._start_failures += 1
+        logger.error("%s (%d of %d tries)", what, self._start_failures, _START_FAILURES)
+        self._pause_starts(_FIRST_START_PAUSE_S, self._start_failures, _LONGEST_START_PAUSE_S)
+
+    def _pause_starts(self, first_s: float, times: int, longest_s: float) -> None:
+        pause_s = min(first_s * 2 ** min(times - 1, 20), longest_s)
+        self._start_after = time.monotonic() + pause_s
+
     def _note_readiness(self, now: float) -> None:
-        for index, child in list(self._children.items()):
+        for index, child in self._children.items():
             if child.was_ready:
                 continue
             if child.board.is_ready:
                 child.was_ready = True
-                child.board.unlink()
                 self._start_failures = 0
                 logger.debug("child %d (pid %d) is ready", index, child.pid)
-            elif child.board.is_alive:
-                self._start_failures = 0
-            elif now - self._born_at[index] > self._alive_timeout_s:
+            elif now - self._born_at[index] > self._alive_timeout_s and not child.was_killed:
                 logger.error(
                     "child %d (pid %d) wasn't ready within worker_proc_alive_timeout (%g s), "
                     "starting another",
@@ -217,106 +248,67 @@ class Supervisor:
 
     def _bury_dead(self) -> None:
         for index, child in list(self._children.items()):
-            if child.process.is_alive():
+            if child.is_alive:
                 continue
-            del self._children[index]
-            exitcode = child.process.exitcode
+            with self._lock:  # from here on nobody else writes to its board
+                del self._children[index]
+            self._ended_at.pop(index, None)
+            board, doomed = child.board, self._doomed.pop(index, {})
+            in_order, was_ready, done = board.has_ended, board.is_ready, board.done
+            running = frozenset(slot.key for slot in board.running())
+            journal = {entry.receipt: entry for entry in board.journal()}
             dead = DeadChild(
-                child.spec,
-                child.pid,
-                exitcode,
-                [slot.key for slot in child.board.running()],
-                {each.receipt: (each.outcome, each.done_at) for each in child.board.journal()},
-                self._doomed.pop(index, {}),
+                consumer=child.spec.identity.consumer,
+                pid=child.pid,
+                exitcode=child.release(),
+                running=running,
+                journal=journal,
+                doomed=doomed,
+                was_spared=in_order or child.was_killed,
             )
-            was_alive = child.board.is_alive
-            child.release()
-            self._dead.append(dead)
-            self._note_death(index, dead, was_alive=was_alive)
+            self._recovery.add(dead)
+            if in_order:
+                self._note_end(index, done)
+            else:
+                self._note_death(index, dead, done, was_ready=was_ready)
 
-    def _note_death(self, index: int, dead: DeadChild, *, was_alive: bool) -> None:
-        in_order = dead.exitcode == 0
-        if in_order and self._spec.burst:
+    def _note_end(self, index: int, done: int) -> None:
+        """Take note of a child that has ended in order: after so many tasks, or a burst."""
+        self._fruitless_deaths = 0
+        was_replaced = self._spec.max_tasks is not None and done >= self._spec.max_tasks
+        if self._spec.burst and not was_replaced:
             self._finished.add(index)
-        if in_order or dead.doomed or self.shutdown.phase is not Phase.RUNNING:
-            return
-        if was_alive:
-            logger.error(
-                "child %d (pid %d) died: %s; starting another",
-                index,
-                dead.pid,
-                describe_exit(dead.exitcode),
-            )
-        else:
-            self._start_failures += 1
-            pause_s = _FIRST_START_PAUSE_S * 2 ** (self._start_failures - 1)
-            self._start_after = time.monotonic() + pause_s
-            logger.error(
-                "child %d (pid %d) died before it was ready: %s (%d of %d tries)",
-                index,
-                dead.pid,
-                describe_exit(dead.exitcode),
-                self._start_failures,
-                _START_FAILURES,
-            )
+
+    def _note_death(self, index: int, dead: DeadChild, done: int, *, was_ready: bool) -> None:
         if self._host.events.process_stopped:
             notify(self._host.events.process_stopped, index, dead.exitcode)
-
-    def _recover_dead(self) -> None:
-        """Settle what dead children had finished, and give back the rest, through outages."""
-        left = []
-        for dead in self._dead:
-            try:
-                self._recover(dead)
-            except UmbelError as exc:
-                logger.debug("can't recover what pid %d held yet: %s", dead.pid, exc)
-                left.append(dead)
-        self._dead = left
-
-    def _recover(self, dead: DeadChild) -> None:
-        if Capability.LEASE not in self._broker.capabilities:
+        if dead.doomed or self.shutdown.phase is not Phase.RUNNING:
             return
-        consumer = dead.spec.identity.consumer
-        struck = []
-        pending = self._settler.pending_receipts()
-        for delivery in self._broker.held(consumer):
-            if delivery.receipt in pending:
-                continue  # from a try before this one, which an outage ended
-            outcome, done_at = self._left_outcome(dead, delivery)
-            if outcome is not None:
-                job = self._decoder.decode(delivery)
-                self._settler.add(
-                    Settlement(delivery, outcome, job if isinstance(job, Job) else None, done_at)
-                )
-            elif slot_key(delivery.receipt) in dead.running and not _was_spared(dead):
-                if self._fails_when_lost(delivery):
-                    continue
-                struck.append(delivery.receipt)
-                logger.error(
-                    "task %s was running in pid %d when it died (%s); strike %d",
-                    header_id(delivery.message),
-                    dead.pid,
-                    describe_exit(dead.exitcode),
-                    delivery.strikes + 1,
-                )
-        if not self._settler.flush(force=True):
-            raise self._settler.outage or UmbelError("not settled")
-        self._broker.recover_consumer(consumer, struck=struck)
+        how = f"child {index} (pid {dead.pid}) died"
+        if not was_ready:
+            why = describe_exit(dead.exitcode)
+            self._note_start_failure(f"{how} before it was ready: {why}")
+            return
+        logger.error("%s: %s; starting another", how, describe_exit(dead.exitcode))
+        self._fruitless_deaths = 0 if done else self._fruitless_deaths + 1
+        if self._fruitless_deaths:
+            self._pause_starts(
+                _FIRST_RESTART_PAUSE_S, self._fruitless_deaths, _LONGEST_RESTART_PAUSE_S
+            )
 
-    def _fails_when_lost(self, delivery: Delivery) -> bool:
-        """Settle a task that isn't to run again after its process died; False: it is to."""
-        job = self._decoder.decode(delivery)
-        if not isinstance(job, Job) or job.runner.rejects_on_lost:
-            return False
-        self._settler.add(Settlement(delivery, poison(1), job, self._host.clock.time()))
-        return True
-
-    def _left_outcome(self, dead: DeadChild, delivery: Delivery) -> tuple[Outcome | None, float]:
-        """Return the outcome that the dead child made of `delivery`, or was ended for."""
-        made = dead.journal.get(delivery.receipt)
-        if made is not None:
-            return made
-        return dead.doomed.get(slot_key(delivery.receipt)), self._host.clock.time()
+    def _end_lingering(self, now: float) -> None:
+        """End processes whose work is over and that still live."""
+        for index, child in self._children.items():
+            if child.was_killed or not child.board.has_ended:
+                continue
+            if now - self._ended_at.setdefault(index, now) > _LINGER_S:
+                logger.warning(
+                    "child %d (pid %d) has ended its work and not itself (a thread of a task "
+                    "holds it): ending the process",
+                    index,
+                    child.pid,
+                )
+                child.kill()
 
     # -- limits and revokes -------------------------------------------------------------------
 
@@ -345,6 +337,8 @@ class Supervisor:
         wanted = set(task_ids)
         for index, child in self._children.items():
             running = {slot.key for slot in child.board.running()}
+            if not running:
+                continue
             for delivery in self._broker.held(child.spec.identity.consumer):
                 key = slot_key(delivery.receipt)
                 if key in running and header_id(delivery.message) in wanted:
@@ -355,9 +349,13 @@ class Supervisor:
 
     # -- the end ------------------------------------------------------------------------------
 
-    def request(self, phase: Phase) -> None:
-        """Begin or hasten the shutdown."""
-        if self.shutdown.request(phase, time.monotonic()):
+    def request(self, phase: Phase | None) -> None:
+        """Begin or hasten the shutdown; None: the next phase. On the supervisor's thread."""
+        now = time.monotonic()
+        changed = (
+            self.shutdown.escalate(now) if phase is None else self.shutdown.request(phase, now)
+        )
+        if changed:
             self._announce_phase()
 
     def _announce_phase(self) -> None:
@@ -369,26 +367,25 @@ class Supervisor:
         name = _PHASE_NAMES[phase]
         logger.warning("%s shutdown", name)
         for child in self._children.values():
-            child.tell(_PHASE_COMMANDS[phase])
+            if child.board.is_ready:
+                child.tell(_PHASE_COMMANDS[phase])
+            else:  # it holds nothing yet, and may be long in importing the app
+                child.kill()
         if self._host.events.worker_stopping:
             notify(self._host.events.worker_stopping, self._worker, name)
 
-
-def _was_spared(dead: DeadChild) -> bool:
-    """Tell whether the supervisor ended the process: those beside the culprit get no strike."""
-    return bool(dead.doomed) or dead.exitcode == 0
-
-
-def describe_exit(exitcode: int | None) -> str:
-    """Return an exit code in words."""
-    if exitcode is None:
-        return "unknown"
-    if exitcode < 0:
-        try:
-            return f"signal {-exitcode} ({signal.Signals(-exitcode).name})"
-        except ValueError:
-            return f"signal {-exitcode}"
-    return f"exit code {exitcode}"
+    def _end_children(self) -> None:
+        """Leave no process behind, where the supervisor itself failed."""
+        with self._lock:
+            children, self._children = list(self._children.values()), {}
+        for child in children:
+            child.tell(COLD)
+        ends_at = time.monotonic() + COLD_GRACE_S
+        for child in children:
+            connection.wait([child.sentinel], max(0.0, ends_at - time.monotonic()))
+            child.kill()
+            connection.wait([child.sentinel], COLD_GRACE_S)
+            child.release()
 
 
 def _preload(app_path: str) -> list[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +15,19 @@ from umbel.ids import expand_node_name, new_id
 from umbel.interfaces.broker import Capability
 from umbel.routing import Router
 from umbel.worker.child import ChildSpec, make_lane
-from umbel.worker.consumer import Consumer, Identity
+from umbel.worker.consumer import Consumer
 from umbel.worker.foreground import Foreground
+from umbel.worker.identity import Identity
 from umbel.worker.layout import Layout, layout_of
+from umbel.worker.lease import Lease
 from umbel.worker.logs import DEFAULT_FORMAT, DEFAULT_TASK_FORMAT, LogOptions, set_up_logging
 from umbel.worker.node import ControlMessage, Node
 from umbel.worker.planning import Planner
 from umbel.worker.settle import Settler
-from umbel.worker.shutdown import Phase, Shutdown
+from umbel.worker.shutdown import Shutdown
+from umbel.worker.stop_signals import StopSignals
 from umbel.worker.supervisor import Supervisor
+from umbel.worker.surroundings import current_folder, open_standard_files
 from umbel.worker.titles import set_title
 
 if TYPE_CHECKING:
@@ -130,21 +132,24 @@ class Worker:
         Returns: The exit code: 0 in order, 1 where children could not be started.
         Raises: ConfigError, BrokerError, BackendError: it can't start; the text says why.
         """
+        open_standard_files()
         set_up_logging(self.log)
         set_title("umbel-worker")
-        self.app.import_tasks()
-        events = self.app.events
-        if events.worker_starting:
-            notify(events.worker_starting, self)
-        broker = self.app.open_broker()
-        try:
-            self._prepare(broker)
-            run = self._run_children if self.layout.processes else self._run_here
-            return run(broker)
-        finally:
-            broker.close()
-            if events.worker_stopped:
-                notify(events.worker_stopped, self)
+        with StopSignals() as signals:
+            self.app.import_tasks()
+            set_up_logging(self.log)  # again: the app may have set up its own
+            events = self.app.events
+            if events.worker_starting:
+                notify(events.worker_starting, self)
+            broker = self.app.open_broker()
+            try:
+                self._prepare(broker)
+                run = self._run_children if self.layout.processes else self._run_here
+                return run(broker, signals)
+            finally:
+                broker.close()
+                if events.worker_stopped:
+                    notify(events.worker_stopped, self)
 
     def _prepare(self, broker: Broker) -> None:
         """Check what can be checked before the start."""
@@ -162,7 +167,7 @@ class Worker:
 
     # -- with children ------------------------------------------------------------------------
 
-    def _run_children(self, broker: Broker) -> int:
+    def _run_children(self, broker: Broker, signals: StopSignals) -> int:
         app = self.app
         if self._app_path is None:
             raise ConfigError(
@@ -195,14 +200,12 @@ class Worker:
             broker=broker,
             backend=backend,
             coordinator=coordinator,
-            on_lease=supervisor.set_lease_until,
+            on_lease=supervisor.set_lease,
             on_control=on_control,
         )
-        node.start()
-        self._listen_to_signals(
-            lambda phase: supervisor.call(lambda: supervisor.request(phase)), supervisor.shutdown
-        )
         try:
+            node.start()
+            signals.listen(lambda phase: supervisor.call(lambda: supervisor.request(phase)))
             return supervisor.run()
         finally:
             node.stop()
@@ -219,10 +222,9 @@ class Worker:
             pool=self.pool,
             slots=self.layout.slots,
             queues=self.queues,
-            board="",
             log=self.log,
             sys_path=list(sys.path),
-            cwd=os.getcwd(),  # noqa: PTH109 - a str crosses to the child
+            cwd=current_folder(),
             burst=self.burst,
             prefetch_multiplier=self._prefetch,
             max_tasks=self._max_tasks if self.layout.processes else None,
@@ -230,72 +232,42 @@ class Worker:
 
     # -- in this process ----------------------------------------------------------------------
 
-    def _run_here(self, broker: Broker) -> int:
-        backend, coordinator = self.app.open_backend(), self.app.open_coordinator()
+    def _run_here(self, broker: Broker, signals: StopSignals) -> int:
+        app, lease = self.app, Lease()
+        backend, coordinator = app.open_backend(), app.open_coordinator()
         consumer = Consumer(
-            self.app,
-            self.identity,
-            self.queues,
-            prefetch_multiplier=self._prefetch,
-            broker=broker,
-            backend=backend,
-            coordinator=coordinator,
+            app, self.identity, self.queues, prefetch_multiplier=self._prefetch, lease=lease
         )
-        lane = make_lane(self.app, consumer, self._child_spec(""), None)
+        lane = make_lane(app, consumer, self._child_spec(""), None)
         node = Node(
             self.identity,
             broker=broker,
             backend=backend,
             coordinator=coordinator,
-            on_lease=lambda _until: None,
+            on_lease=lease.set_lease,
             on_control=lambda _message: consumer.revocations.changed(),
         )
-        foreground = Foreground(lane, node, self._shutdown(), self._tell_phase)
-        node.start()
-        foreground.start()
-        self._listen_to_signals(foreground.request, foreground.shutdown)
-        logger.info("%s ready", self.hostname)
-        events = self.app.events
-        if events.process_started:
-            notify(events.process_started, 0)
-        if events.worker_ready:
-            notify(events.worker_ready, self)
+        foreground = Foreground(lane, node, self._shutdown(), on_phase=self._tell_stopping)
         try:
+            node.start()
+            foreground.start()
+            signals.listen(foreground.request)
+            logger.info("%s ready", self.hostname)
+            if app.events.worker_ready:
+                notify(app.events.worker_ready, self)
             lane.run()
-        finally:
-            if events.process_stopped:
-                notify(events.process_stopped, 0, None)
             foreground.finished()
+        finally:
             node.stop()
+            consumer.close()
             for handle in (backend, coordinator):
                 if handle is not None:
                     handle.close()
         return 0
 
-    def _tell_phase(self, phase: Phase) -> None:
+    def _tell_stopping(self, how: str) -> None:
         if self.app.events.worker_stopping:
-            notify(self.app.events.worker_stopping, self, phase.name.lower())
-
-    # -- signals ------------------------------------------------------------------------------
-
-    def _listen_to_signals(self, request: Callable[[Phase], None], shutdown: Shutdown) -> None:
-        """TERM: warm, however often. INT: warm, and one phase on each further time. QUIT: cold."""
-
-        def on_term(_signum: int, _frame: Any) -> None:
-            request(Phase.WARM)
-
-        def on_int(_signum: int, _frame: Any) -> None:
-            request(Phase(min(shutdown.phase + 1, Phase.COLD)))
-
-        def on_quit(_signum: int, _frame: Any) -> None:
-            request(Phase.COLD)
-
-        signal.signal(signal.SIGTERM, on_term)
-        signal.signal(signal.SIGINT, on_int)
-        if hasattr(signal, "SIGQUIT"):
-            signal.signal(signal.SIGQUIT, on_quit)
-        if hasattr(signal, "SIGBREAK"):
-            signal.signal(signal.SIGBREAK, on_term)
+            notify(self.app.events.worker_stopping, self, how)
 
 
 def check_capabilities(broker: Broker, processes: int) -> None:
@@ -350,7 +322,9 @@ def _to_terminate(message: ControlMessage) -> list[str]:
     if message.method != "revoke" or not message.arguments.get("terminate"):
         return []
     ids = message.arguments.get("task_id")
-    return [ids] if isinstance(ids, str) else [str(each) for each in ids or ()]
+    if isinstance(ids, str):
+        return [ids]
+    return [str(each) for each in ids] if isinstance(ids, list) else []
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -214,23 +214,24 @@ class SqliteBroker(Broker):
     def _look(self, names: tuple[str, ...], limit: int) -> tuple[list[Delivery], float | None]:
         """Take what is there; else say in how many seconds the next message is due."""
         now = self._clock.time()
-        if self._backlog and len(names) == 1 and (found := self._claim(names, limit, now)):
+        if self._backlog and len(names) == 1 and (found := self._claim(names, limit)):
             return found, None
         ready, due_at = self._store.read(transactions.glance, names, now)
-        if ready and (found := self._claim(ready, limit, now)):
+        if ready and (found := self._claim(ready, limit)):
             return found, None
         return [], None if due_at is None else due_at - now
 
-    def _claim(self, names: Sequence[str], limit: int, now: float) -> list[Delivery]:
-        claim, rows, ports = self._store.write(self._take, names, limit, now)
+    def _claim(self, names: Sequence[str], limit: int) -> list[Delivery]:
+        claim, rows, ports = self._store.write(self._take, names, limit)
         self._wakeup.ring(ports)
         # A full batch: the next look needn't ask whether there is more before it takes it.
         self._backlog = len(rows) == limit
         return [read_delivery(claim, *row) for row in rows]
 
     def _take(
-        self, cx: sqlite3.Connection, names: Sequence[str], limit: int, now: float
+        self, cx: sqlite3.Connection, names: Sequence[str], limit: int
     ) -> tuple[int, list[tuple[Any, ...]], list[int]]:
+        now = self._clock.time()  # not before it was our turn: the lease is judged by it
         member = self._member
         if member is None:
             name = f"anonymous-{new_id()}"

@@ -32,7 +32,7 @@ LOG_LIMIT: Final = 64 * 1024 * 1024
 CACHE_KIB: Final = 8192
 STATEMENTS: Final = 256
 
-_FIRST_PAUSE_S = 0.0002
+_FIRST_PAUSE_S = 0.0008
 _LONGEST_PAUSE_S = 0.01
 
 #: Connections of the parent process: neither used nor closed here, so never collected.
@@ -48,8 +48,6 @@ class Database:
         self.key = key
         #: Counts the connections made; what was stored by an earlier one may be gone.
         self.epoch = 0
-        #: Counts this process's commits, which its own `PRAGMA data_version` doesn't show.
-        self.commits = 0
         self._lock = threading.Lock()
         self._rests = False
         self._cx: sqlite3.Connection | None = None
@@ -100,7 +98,6 @@ class Database:
             except BaseException as error:
                 self._undo(cx, error)
                 raise
-            self.commits += 1
             return result
 
     def close(self) -> None:
@@ -210,7 +207,7 @@ class _Patience:
         if time.monotonic() >= self._until:
             return False
         time.sleep(self._pause_s * (0.5 + random()))
-        self._pause_s = min(self._pause_s * 1.3, _LONGEST_PAUSE_S)
+        self._pause_s = min(self._pause_s * 1.5, _LONGEST_PAUSE_S)
         return True
 
 
@@ -218,21 +215,22 @@ class _Registry:
     """The open databases of this process by file, with the number of their users."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        #: Also keeps handles from opening and closing at once.
+        self.lock = threading.RLock()
         self._open: dict[str, tuple[Database, int]] = {}
         forks.track(self)
 
     def acquire(self, path: str) -> Database:
         """Return the database of the file `path`, one more user."""
         key = _key(path)
-        with self._lock:
+        with self.lock:
             database, users = self._open.get(key) or (Database(path, key), 0)
             self._open[key] = database, users + 1
             return database
 
     def release(self, database: Database) -> None:
         """Take one user away; the last one closes the connection."""
-        with self._lock:
+        with self.lock:
             users = self._open[database.key][1] - 1
             if users:
                 self._open[database.key] = database, users
@@ -248,7 +246,7 @@ class _Registry:
 
     def after_fork_in_child(self) -> None:
         """Free the lock, which another thread of the parent may have held."""
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
 
 
 REGISTRY: Final = _Registry()
@@ -275,10 +273,11 @@ def _text(raw: bytes) -> str:
 def _make_folder(path: str) -> None:
     """Make the default folder, hidden from git; any other folder is the user's to make."""
     folder = Path(path).parent
-    if folder.name != DEFAULT_FOLDER or folder.is_dir():
+    if folder.name != DEFAULT_FOLDER:
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".gitignore").write_text("*\n", encoding="ascii")
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".gitignore").write_text("*\n", encoding="ascii")
     except OSError:
         return  # SQLite's own error, right after this, is told to the user

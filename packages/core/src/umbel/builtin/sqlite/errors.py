@@ -108,29 +108,35 @@ def _refusal(code: int | None, error: sqlite3.Error, path: str) -> str:
             return f"the SQLite file {path!r} refused: {error}"
 
 
+# By os, not by pathlib, whose questions raise where the user may not even look.
+
+
 def _why_not_writable(path: str) -> str:
-    folder = Path(path).parent
     # SQLite makes the other two with the permissions that the file has then.
     for file in (path, f"{path}-wal", f"{path}-shm"):
-        if Path(file).exists() and not os.access(file, os.W_OK):
+        if os.access(file, os.F_OK) and not os.access(file, os.W_OK):
             return f"{Path(file).name!r} is read-only for this user; change its permissions"
-    if not os.access(folder, os.W_OK):
-        return (
-            f"the folder {str(folder)!r} is read-only for this user; SQLite writes beside the file"
-        )
+    if not os.access(Path(path).parent, os.W_OK):
+        return _read_only_folder(path)
     return "its file system is read-only, or the file was made so while it was in use"
 
 
 def _why_not_openable(path: str) -> str:
-    file, folder = Path(path), Path(path).parent
-    if not folder.is_dir():
-        return f"there is no folder {str(folder)!r}; make it, or give umbel another path"
-    if file.is_dir():
+    folder = Path(path).parent
+    if not os.access(folder, os.X_OK):
+        return (
+            f"there is no folder {str(folder)!r}, or this user may not enter it; "
+            f"make it, or give umbel another path"
+        )
+    if os.path.isdir(path):  # noqa: PTH112 - see above
         return "it is a folder; name a file in it"
-    if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+    if os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK):
         return "this user may not read and write it; change its permissions"
     if not os.access(folder, os.W_OK):
-        return (
-            f"the folder {str(folder)!r} is read-only for this user; SQLite writes beside the file"
-        )
+        return _read_only_folder(path)
     return "the system refused it (too many open files, or a path that is too long?)"
+
+
+def _read_only_folder(path: str) -> str:
+    folder = str(Path(path).parent)
+    return f"the folder {folder!r} is read-only for this user; SQLite writes beside the file"

@@ -27,9 +27,22 @@ _WAITING = (
     "ORDER BY later, iif(later, due_at, 0), priority DESC, seq LIMIT ?3 OFFSET ?4"
 )
 _NEXT = f"SELECT {MESSAGE_COLUMNS} {_READY} ORDER BY priority DESC, seq LIMIT ?2 OFFSET ?3"
+
+
+def _names_in(index: str, state: int) -> str:
+    """Return what finds the queues of an index by jumping from one to the next."""
+    least = f"SELECT min(queue) FROM messages INDEXED BY {index} WHERE state = {state}"
+    return (
+        f"WITH RECURSIVE found (name) AS ({least} UNION ALL SELECT ({least} AND queue > name) "
+        "FROM found WHERE name IS NOT NULL) SELECT name FROM found"
+    )
+
+
+# `send` notes each name; the indexes know those of rows that were made by hand.
 _NAMES = (
-    "SELECT name FROM queues UNION SELECT DISTINCT queue FROM messages "
-    "UNION SELECT DISTINCT queue FROM dead_letters ORDER BY 1"
+    "SELECT name FROM queues UNION SELECT queue FROM dead_letters "
+    f"UNION SELECT * FROM ({_names_in('messages_ready', READY)}) "
+    f"UNION SELECT * FROM ({_names_in('messages_delayed', DELAYED)}) ORDER BY 1"
 )
 _BURY = (
     "INSERT INTO dead_letters (id, queue, priority, token, strikes, enqueued_at, died_at, reason, "

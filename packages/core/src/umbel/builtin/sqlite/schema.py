@@ -14,6 +14,8 @@ from umbel.builtin.sqlite.errors import UnusableFileError
 #: "umbl": marks the file as umbel's.
 APPLICATION_ID = 0x756D626C
 SCHEMA_VERSION = 1
+#: The first one that knows RETURNING.
+OLDEST_SQLITE = (3, 35, 0)
 
 #: States of a message. The first two take no byte in a row.
 READY, HELD, DELAYED = 0, 1, 2
@@ -112,6 +114,12 @@ def prepare(cx: sqlite3.Connection, path: str) -> None:
     Raises: UnusableFileError: it belongs to another program or to a newer umbel, or its file
         system can't do WAL. The file is as it was.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise UnusableFileError(
+            f"this Python has SQLite {sqlite3.sqlite_version}, and umbel's embedded store needs "
+            f"{oldest} or newer; use another Python, or another broker and backend"
+        )
     # In one snapshot: another process may be making the file right now.
     cx.execute("BEGIN")
     try:

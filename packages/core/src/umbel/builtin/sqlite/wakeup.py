@@ -6,7 +6,7 @@ thread registers first and looks afterwards, so a write either comes before its 
 The datagram means "look again" and nothing else; a lost one costs at most `RECHECK_S`.
 
 A listener that can't be rung, in another container or where sockets are forbidden, is told so by
-the mark `poll_until` in its row, and asks for SQLite's data version meanwhile.
+the mark `poll_until` in its row, and watches the time of SQLite's log meanwhile.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 #: Seconds after which a waiting thread looks again by itself.
 RECHECK_S: Final = 1.0
-#: Seconds between two looks at the data version where nobody can ring.
-POLL_S: Final = 0.012
+#: Seconds between two looks at the log's time where nobody can ring.
+POLL_S: Final = 0.018
 #: Seconds that a registration lasts, and the rest of it at which it is renewed.
 REGISTRATION_S: Final = 60.0
 RENEWAL_S: Final = 35.0
@@ -204,7 +204,7 @@ class _Ear:
         self._epoch = -1
         self._poll_until = 0.0
         self._asked_at = 0.0
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, int] | None = None
 
     def listen(self, topics: Sequence[str]) -> bool:
         """Make sure that whoever writes from now on rings here; True: look once more."""

@@ -1,0 +1,41 @@
+"""Which signals a process of a worker heeds.
+
+Ctrl-C, a closing terminal and service managers send theirs to all processes of a node at once.
+Only the supervisor acts on them: the others hear from it what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGBREAK")
+_SUPERVISORS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
+
+def leave_signals_to_supervisor() -> None:
+    """Pass over, in this process, the signals that a supervisor acts on. Main thread only.
+
+    By a handler that does nothing, since an ignored signal would stay ignored in every program
+    that a task starts.
+    """
+    for each in _SUPERVISORS:
+        signal.signal(each, _pass_over)
+
+
+def heed_signals_in_forks() -> None:
+    """Let processes that tasks fork heed signals as ever: `multiprocessing` ends its own so."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_heed_again)
+
+
+def _pass_over(_signum: int, _frame: Any) -> None:
+    """Do nothing."""
+
+
+def _heed_again() -> None:
+    for each in _SUPERVISORS:
+        usual = signal.default_int_handler if each is signal.SIGINT else signal.SIG_DFL
+        if signal.getsignal(each) is _pass_over:
+            signal.signal(each, usual)
