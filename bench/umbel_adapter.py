@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 from adapters import Adapter
 
@@ -25,7 +26,7 @@ class Umbel(Adapter):
     packages = ("umbel", "umbel-cli", "msgspec", "pluggy")
     brokers = ("redis",)
     no_results = True
-    variants = {
+    variants: ClassVar = {
         "noop": ["sqlite"],
         "live": ["sqlite"],
         "io": ["sqlite-asyncio", "sqlite-threads"],
@@ -41,7 +42,7 @@ class Umbel(Adapter):
         return os.environ.get("UMBEL_PYTHON") or super().python(broker)
 
     def missing(self, broker="redis"):
-        if not os.path.exists(self.python()):
+        if not Path(self.python()).exists():
             return f"umbel is not installed: no interpreter at {self.python()}"
         probe = subprocess.run(
             [self.python(), "-c", "import umbel, umbel_cli"],

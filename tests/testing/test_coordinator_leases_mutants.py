@@ -103,7 +103,7 @@ class NeverReleases(MemoryCoordinator):
 class LooksThenAcquires(MemoryCoordinator):
     def acquire(self, name, holder, *, ttl_s):
         if self._store._leases.get(name, self._clock.monotonic()) is None:
-            time.sleep(0.001)
+            time.sleep(0.003)
             self._store._leases.pop(name, self._clock.monotonic())
         return super().acquire(name, holder, ttl_s=ttl_s)
 

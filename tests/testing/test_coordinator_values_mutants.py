@@ -182,7 +182,7 @@ class LooksThenSets(MemoryCoordinator):
     def put_if_absent(self, key, value, *, ttl_s=None):
         if self.get([key]):
             return False
-        time.sleep(0.001)
+        time.sleep(0.003)
         self.put(key, value, ttl_s=ttl_s)
         return True
 
@@ -197,7 +197,7 @@ class CountsByOne(MemoryCoordinator):
 class ReadsThenAdds(MemoryCoordinator):
     def increment(self, key, by=1, *, ttl_s=None):
         total = int(self.get([key]).get(key, b"0")) + by
-        time.sleep(0.0005)
+        time.sleep(0.002)
         self.put(key, str(total).encode(), ttl_s=ttl_s)
         return total
 

@@ -238,7 +238,7 @@ class FailsOnDamage(JsonSerializer):
 class SharesABuffer(JsonSerializer):
     def dumps(self, value):
         self.data = super().dumps(value)
-        time.sleep(0.0001 if threading.active_count() > 4 else 0)
+        time.sleep(0.001 if threading.active_count() > 4 else 0)
         return self.data
 
 

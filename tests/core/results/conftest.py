@@ -14,9 +14,9 @@ from umbel.clock import SYSTEM_CLOCK
 from umbel.error_info import error_info
 from umbel.interfaces.backend import Backend
 from umbel.outcomes import StoredResult
-from umbel.result_codec import encode_result
-from umbel.result_source import ResultSource
 from umbel.results import AsyncResult
+from umbel.results.codec import encode_result
+from umbel.results.source import ResultSource
 
 SERIALIZER = JsonSerializer()
 

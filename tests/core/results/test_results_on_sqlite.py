@@ -21,7 +21,7 @@ from umbel.builtin.json_serializer import JsonSerializer
 from umbel.builtin.sqlite.backend import SqliteBackend
 from umbel.clock import SYSTEM_CLOCK
 from umbel.outcomes import StoredResult
-from umbel.result_codec import encode_result
+from umbel.results.codec import encode_result
 
 serializer = JsonSerializer()
 backend = SqliteBackend(sys.argv[1], options={}, clock=SYSTEM_CLOCK)

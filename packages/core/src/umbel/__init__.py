@@ -11,9 +11,9 @@ from umbel.app import Umbel
 from umbel.current_app import shared_task
 from umbel.errors import Ignore, Reject, Retry, UmbelError
 from umbel.requests import Request, current_request
-from umbel.results import AsyncResult, EagerResult
+from umbel.results.async_result import AsyncResult, EagerResult
 from umbel.signatures import Signature
-from umbel.tasks import Task
+from umbel.tasks.task import Task
 
 if TYPE_CHECKING:
     from umbel.hookspecs import hookimpl

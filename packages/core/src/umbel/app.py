@@ -20,19 +20,19 @@ from umbel.handles import Handles
 from umbel.ids import IdFactory, new_id
 from umbel.main_module import main_module, warn_of_name
 from umbel.plugins import Kind, PluginManager, installed_plugins
-from umbel.publisher import PublishListeners
+from umbel.publishing.publisher import PublishListeners
 from umbel.registry import TaskRegistry
 from umbel.sending import SendingApp
 from umbel.serializers import Serializers
 from umbel.settings import Settings
 from umbel.signal_bridge import SignalBridge
 from umbel.signals import Signal, Signals
-from umbel.tasks import AsyncTask, Task
+from umbel.tasks.task import AsyncTask, Task
 
 if TYPE_CHECKING:
-    from umbel.decorators import TaskMaker
     from umbel.interfaces.pool import PoolSpec
     from umbel.interfaces.serializer import Serializer
+    from umbel.tasks.decorators import TaskMaker
     from umbel.worker.embedded import EmbeddedWorker
 
 T = TypeVar("T", bound=Task[..., Any])

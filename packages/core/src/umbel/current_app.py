@@ -12,11 +12,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from umbel.decorators import TaskMaker
 from umbel.errors import NoCurrentAppError
 from umbel.registry import TaskRegistry
 from umbel.sender import Sender
-from umbel.tasks import Task
+from umbel.tasks.decorators import TaskMaker
+from umbel.tasks.task import Task
 
 
 class CurrentApp(Sender, Protocol):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from umbel.functions import short_name
 
 if TYPE_CHECKING:
-    from umbel.task_definition import TaskDefinition
+    from umbel.tasks.definition import TaskDefinition
 
 logger = logging.getLogger("umbel")
 

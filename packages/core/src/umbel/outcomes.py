@@ -88,7 +88,7 @@ Outcome = Success | Failure | Retry | Rejected | Revoked | Ignored
 class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
     """A result as a backend keeps it: the fields it may look at, and opaque bytes.
 
-    `body` is Celery's result document, encoded by the result serializer (umbel.result_codec).
+    `body` is Celery's result document, encoded by the result serializer (umbel.results.codec).
     """
 
     task_id: str

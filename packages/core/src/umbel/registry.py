@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from umbel.errors import AlreadyRegisteredError, UnknownTaskError, near_matches
 
 if TYPE_CHECKING:
-    from umbel.tasks import Task
+    from umbel.tasks.task import Task
 
 
 class TaskRegistry(Mapping[str, "Task[..., Any]"]):

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
     from umbel.registry import TaskRegistry
     from umbel.requests import Request
-    from umbel.results import AsyncResult, EagerResult
+    from umbel.results.async_result import AsyncResult, EagerResult
     from umbel.settings import Settings
-    from umbel.tasks import Task
+    from umbel.tasks.task import Task
 
 
 class Call(NamedTuple):

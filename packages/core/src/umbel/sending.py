@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from umbel.converted_results import ConvertedResult
 from umbel.errors import InvalidTaskError
 from umbel.off_loop import in_thread
 from umbel.options import SEND_OPTIONS, SendOptions
 from umbel.outcomes import Failure, StoredResult, Success
-from umbel.publisher import Publisher, PublishListeners
+from umbel.publishing.publisher import Publisher, PublishListeners
 from umbel.requests import current_request
-from umbel.result_codec import encode_result
-from umbel.result_source import ResultSource
-from umbel.results import AsyncResult as Result
-from umbel.results import EagerResult
+from umbel.results.async_result import AsyncResult as Result
+from umbel.results.async_result import EagerResult
+from umbel.results.codec import encode_result
+from umbel.results.converted import ConvertedResult
+from umbel.results.source import ResultSource
 from umbel.sender import Call
 from umbel.signatures import Signature
 from umbel.states import State
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from umbel.registry import TaskRegistry
     from umbel.requests import Request
     from umbel.settings import Settings
-    from umbel.tasks import Task
+    from umbel.tasks.task import Task
 
 #: A call for `send_many`: a signature, or (task or name, args, kwargs, options), all but the
 #: first optional.

@@ -14,8 +14,8 @@ from umbel.states import State
 
 if TYPE_CHECKING:
     from umbel.events import Events
-    from umbel.publisher import PublishListeners
-    from umbel.publishing import Draft
+    from umbel.publishing.drafts import Draft
+    from umbel.publishing.publisher import PublishListeners
 
 _STATES: dict[Any, State] = {
     Success: State.SUCCESS,

@@ -15,7 +15,7 @@ from umbel.errors import UmbelError
 from umbel.interfaces.backend import Backend
 from umbel.messages import Message
 from umbel.outcomes import StoredResult
-from umbel.result_codec import decode_result
+from umbel.results.codec import decode_result
 from umbel.states import SUCCESS, is_final
 from umbel_cli.demo.runs import Run, RunNotes
 from umbel_cli.demo.summary import shares

@@ -13,7 +13,15 @@ from contextvars import copy_context
 from typing import Any
 
 from umbel.error_info import error_info
-from umbel.errors import Ignore, Reject, Retry, SerializationError
+from umbel.errors import (
+    Ignore,
+    InvalidTaskError,
+    Reject,
+    Retry,
+    SerializationError,
+    TaskError,
+    WorkerLostError,
+)
 from umbel.events import notify
 from umbel.outcomes import ErrorInfo, Failure, Ignored, Outcome, Rejected, Success
 from umbel.outcomes import Retry as RetryOutcome
@@ -148,6 +156,8 @@ def _raised(
                 return retry_outcome(job, exc, now())
             case Ignore():
                 return Ignored()
+            case Reject() | ShutdownInterrupt() if _is_acknowledged(job):
+                exc = _too_late(exc)
             case Reject():
                 return Rejected(str(exc.reason or "rejected by the task"), requeue=exc.requeue)
             case ShutdownInterrupt():
@@ -162,6 +172,20 @@ def _raised(
         exc = failed
     expected = isinstance(exc, job.runner.throws) if job.runner.throws else False
     return Failure(error_info(exc), runtime_s, expected, None, children)
+
+
+def _is_acknowledged(job: Job) -> bool:
+    return job.early_ack and not job.request.is_eager
+
+
+def _too_late(exc: Reject | ShutdownInterrupt) -> TaskError:
+    """Return the failure of a task whose message can't be given back nor buried any more."""
+    if isinstance(exc, Reject):
+        return InvalidTaskError(
+            f"the task rejected its message ({exc.reason!r}), which was acknowledged before it "
+            f"ran; set acks_late=True"
+        )
+    return WorkerLostError("worker lost: it was shut down while the task ran")
 
 
 def _tell(job: Job, outcome: Outcome, value: Any) -> None:

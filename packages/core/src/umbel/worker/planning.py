@@ -18,7 +18,7 @@ from umbel.outcomes import (
     StoredResult,
     Success,
 )
-from umbel.result_codec import encode_result
+from umbel.results.codec import encode_result
 from umbel.states import State
 from umbel.worker.decode import header_id
 from umbel.worker.follow_ups import follow_ups

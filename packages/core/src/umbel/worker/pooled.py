@@ -26,6 +26,7 @@ from umbel.worker.jobs import Job, Settlement
 from umbel.worker.limits import DeadlineWatch, Interruptible, ThreadGuard
 from umbel.worker.report import log_finished
 from umbel.worker.solo import MAX_BACKLOG
+from umbel.worker.unfinished import unfinished
 
 if TYPE_CHECKING:
     from umbel.interfaces.pool import Pool
@@ -323,9 +324,8 @@ class PooledLane:
         with self._changed:
             self._given_up.set()
             for one in self._running.values():
-                if not one.job.early_ack:
-                    back = Rejected("its worker had to end", requeue=True)
-                    settler.add(Settlement(one.job.delivery, back))
+                has_begun = one.begun_at is not None
+                settler.add(unfinished(one.job, self.now(), has_begun=has_begun))
             self._running.clear()
             self._changed.notify_all()
         settler.flush(force=True)

@@ -21,6 +21,7 @@ from types import ModuleType
 from umbel.worker.board import Board
 from umbel.worker.child import ChildSpec, child_main
 from umbel.worker.preload import MODULES_VARIABLE, PATH_VARIABLE
+from umbel.worker.surroundings import current_folder
 
 #: Seconds that the exit code of a process that has ended may take to be known.
 _EXIT_CODE_S = 5.0
@@ -98,6 +99,8 @@ def start_child(context: BaseContext, spec: ChildSpec, board: Board) -> Child:
 
     Raises: OSError, EOFError: it can't be started now; `board` is closed then.
     """
+    if current_folder() is None:  # it was removed: nothing can be started from there
+        os.chdir(os.sep)
     ours, theirs = context.Pipe()
     process = context.Process(  # type: ignore[attr-defined]
         target=child_main, args=(spec, theirs, board), name=f"umbel-child-{spec.index}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from umbel.tasks import Task
+from umbel.tasks.task import Task
 
 if TYPE_CHECKING:
     from umbel.worker.host import Host

@@ -128,7 +128,7 @@ class Settler:
         if not self._pending:
             return True
         with self._flushing:
-            now = self._host.clock.monotonic()
+            now = time.monotonic()
             if self.outage is not None and now < self._not_before and not force:
                 return False
             with self._lock:
@@ -235,7 +235,7 @@ class Settler:
         self.outage = exc
         self._pause_s = min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         jittered = self._pause_s * (0.5 + random.random() / 2)
-        self._not_before = self._host.clock.monotonic() + jittered
+        self._not_before = time.monotonic() + jittered
 
     # -- settling -------------------------------------------------------------------------------
 

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from umbel.error_info import error_info
 from umbel.errors import SoftTimeLimitExceeded
-from umbel.outcomes import Failure, Outcome, Rejected
+from umbel.outcomes import Failure, Outcome
 from umbel.worker import loops
 from umbel.worker.board import Board, slot_key
 from umbel.worker.execute import run_async, run_sync
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.limits import Interruptible, MainThreadGuard
 from umbel.worker.report import log_finished
+from umbel.worker.unfinished import unfinished
 
 if TYPE_CHECKING:
     from umbel.messages import Delivery
@@ -72,6 +73,8 @@ class SoloLane:
         self._owed: list[Delivery] = []
         self._owed_until = 0.0
         self._current: Job | None = None
+        #: Whether the current one was begun, and not only chosen.
+        self._has_begun = False
         #: Counts the jobs begun: the helper tells by it whether a task is still the same.
         self._begun = 0
         self._done = 0
@@ -153,6 +156,7 @@ class SoloLane:
             if self._unstarted and not self._consumer.stopping.is_set():
                 self._current = job = self._unstarted.popleft()
                 self._begun += 1
+                self._has_begun = False
                 return job
             self._owe_unstarted()
         self._give_back()
@@ -160,6 +164,7 @@ class SoloLane:
 
     def _run_one(self, job: Job) -> None:
         board, settler = self._board, self._consumer.settler
+        self._has_begun = True
         if board is not None:
             board.begin(0, slot_key(job.delivery.receipt), time.monotonic(), job.hard_limit_s)
         outcome = self._outcome_of(job)
@@ -258,9 +263,9 @@ class SoloLane:
         with self._lock:
             self._given_up.set()
             job, self._current = self._current, None
-        if job is not None and not job.early_ack:
-            back = Rejected("its worker had to end", requeue=True)
-            self._consumer.settler.add(Settlement(job.delivery, back))
+        if job is not None:
+            now = self._consumer.host.clock.time()
+            self._consumer.settler.add(unfinished(job, now, has_begun=self._has_begun))
         self._consumer.settler.flush(force=True)
         self._give_back()
 

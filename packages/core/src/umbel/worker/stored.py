@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from umbel.errors import SerializationError
 from umbel.outcomes import Failure, Outcome, Revoked, StoredResult, Success
-from umbel.result_codec import decode_result
+from umbel.results.codec import decode_result
 from umbel.states import State
 
 if TYPE_CHECKING:

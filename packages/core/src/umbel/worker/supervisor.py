@@ -27,6 +27,7 @@ from umbel.worker.child import COLD, SOFT, WARM, ChildSpec
 from umbel.worker.decode import header_id
 from umbel.worker.processes import Child, process_context, reap_adopted, start_child
 from umbel.worker.recovery import DeadChild, Recovery, describe_exit
+from umbel.worker.restarts import Restarts
 from umbel.worker.shutdown import COLD_GRACE_S, Phase, Shutdown
 
 if TYPE_CHECKING:
@@ -39,15 +40,14 @@ logger = logging.getLogger("umbel.worker")
 #: How often deadlines are looked at while a task runs, and while none does.
 _LOOK_BUSY_S = 0.05
 _LOOK_IDLE_S = 0.25
-#: Children that die before they are ready, in a row, after which a worker without any gives up.
-_START_FAILURES = 5
-_FIRST_START_PAUSE_S, _LONGEST_START_PAUSE_S = 0.5, 30.0
-#: The same for children that die before they have finished a task; then nobody gives up.
-_FIRST_RESTART_PAUSE_S, _LONGEST_RESTART_PAUSE_S = 0.05, 5.0
 #: Seconds that a process may live on after its work has ended: threads of its tasks hold it.
 _LINGER_S = 10.0
 _PHASE_COMMANDS = {Phase.WARM: WARM, Phase.SOFT: SOFT, Phase.COLD: COLD}
 _PHASE_NAMES = {Phase.WARM: "warm", Phase.SOFT: "soft", Phase.COLD: "cold"}
+
+
+class StartInterruptedError(UmbelError):
+    """A signal came while a child was being started."""
 
 
 class Supervisor:
@@ -77,14 +77,13 @@ class Supervisor:
         self._born_at: dict[int, float] = {}
         self._ended_at: dict[int, float] = {}
         self._doomed: dict[int, dict[bytes, Outcome]] = {}
-        self._start_failures = 0
-        self._fruitless_deaths = 0
-        self._start_after = 0.0
+        self._restarts = Restarts()
         self._finished: set[int] = set()
         self._childless_since: float | None = None
         self._lease = (0.0, 0.0)
         self._revokes = 0
-        self._is_ready = False
+        self._is_ready = self._is_starting = False
+        self._thread = threading.get_ident()
         self._wake_reader, self._wake_writer = connection.Pipe(duplex=False)
         self._calls: list[Callable[[], None]] = []
         self._context = process_context(_preload(spec.app_path) if preloads else [])
@@ -92,9 +91,16 @@ class Supervisor:
     # -- from other threads and signal handlers -----------------------------------------------
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have `function` called on the supervisor's thread, soon. Takes no lock."""
+        """Have `function` called on the supervisor's thread, soon. Takes no lock.
+
+        Raises: StartInterruptedError: on the supervisor's thread itself, in a signal handler,
+            while it waits for the fork server, which may be long in importing the app.
+        """
         self._calls.append(function)
         self._wake_writer.send_bytes(b"!")
+        if self._is_starting and threading.get_ident() == self._thread:
+            self._is_starting = False
+            raise StartInterruptedError
 
     def set_lease(self, since: float, until: float) -> None:
         """Tell the children from when until when (monotonic seconds) the lease holds."""
@@ -114,9 +120,10 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until all is over; returns the exit code."""
+        self._thread = threading.get_ident()
         try:
             while True:
-                self._start_missing(time.monotonic())
+                self._start_missing()
                 if self._is_over(time.monotonic()):
                     break
                 self._wait()
@@ -134,16 +141,16 @@ class Supervisor:
             self._end_children()
         if self._has_given_up and self.shutdown.phase is Phase.RUNNING:
             logger.critical(
-                "giving up: %d processes in a row died before they were ready, and none is left; "
-                "their own errors are in the log above",
-                self._start_failures,
+                "giving up: no process became ready in %d tries; their own errors are in the log "
+                "above",
+                self._restarts.start_failures,
             )
             return 1
         return 0
 
     @property
     def _has_given_up(self) -> bool:
-        return self._start_failures >= _START_FAILURES and not self._children
+        return self._restarts.are_hopeless and not self._children
 
     def _is_over(self, now: float) -> bool:
         """Tell whether nothing is left to do; an outage may hold that up for a lease's time."""
@@ -182,11 +189,10 @@ class Supervisor:
 
     # -- starting -----------------------------------------------------------------------------
 
-    def _start_missing(self, now: float) -> None:
-        if self.shutdown.phase is not Phase.RUNNING or now < self._start_after:
-            return
+    def _start_missing(self) -> None:
         for index in range(self._wanted):
-            if self._has_given_up:
+            may_start = self._restarts.may_start(time.monotonic()) and not self._has_given_up
+            if self.shutdown.phase is not Phase.RUNNING or self._calls or not may_start:
                 return
             if index not in self._children and index not in self._finished:
                 self._start(index)
@@ -203,22 +209,22 @@ class Supervisor:
             board = Board.create(self._spec.slots)
             board.set_lease(*self._lease)
             board.set_revokes(self._revokes)
+            self._is_starting = True
             child = start_child(self._context, spec, board)
+            self._is_starting = False
+        except StartInterruptedError:  # a process that starts all the same finds itself alone
+            return
         except (OSError, EOFError) as exc:
-            self._note_start_failure(f"child {index} can't be started: {exc!r}")
+            self._is_starting = False
+            self._note_start_failure(f"child {index} can't be started: {exc!r}", time.monotonic())
             return
         with self._lock:
             self._children[index] = child
         self._born_at[index] = time.monotonic()
 
-    def _note_start_failure(self, what: str) -> None:
-        self._start_failures += 1
-        logger.error("%s (%d of %d tries)", what, self._start_failures, _START_FAILURES)
-        self._pause_starts(_FIRST_START_PAUSE_S, self._start_failures, _LONGEST_START_PAUSE_S)
-
-    def _pause_starts(self, first_s: float, times: int, longest_s: float) -> None:
-        pause_s = min(first_s * 2 ** min(times - 1, 20), longest_s)
-        self._start_after = time.monotonic() + pause_s
+    def _note_start_failure(self, what: str, born_at: float) -> None:
+        self._restarts.note_start_failure(born_at, time.monotonic())
+        logger.error("%s (try %d)", what, self._restarts.start_failures)
 
     def _note_readiness(self, now: float) -> None:
         for index, child in self._children.items():
@@ -226,7 +232,7 @@ class Supervisor:
                 continue
             if child.board.is_ready:
                 child.was_ready = True
-                self._start_failures = 0
+                self._restarts.note_ready()
                 logger.debug("child %d (pid %d) is ready", index, child.pid)
             elif now - self._born_at[index] > self._alive_timeout_s and not child.was_killed:
                 logger.error(
@@ -274,7 +280,7 @@ class Supervisor:
 
     def _note_end(self, index: int, done: int) -> None:
         """Take note of a child that has ended in order: after so many tasks, or a burst."""
-        self._fruitless_deaths = 0
+        self._restarts.note_end()
         was_replaced = self._spec.max_tasks is not None and done >= self._spec.max_tasks
         if self._spec.burst and not was_replaced:
             self._finished.add(index)
@@ -287,14 +293,10 @@ class Supervisor:
         how = f"child {index} (pid {dead.pid}) died"
         if not was_ready:
             why = describe_exit(dead.exitcode)
-            self._note_start_failure(f"{how} before it was ready: {why}")
+            self._note_start_failure(f"{how} before it was ready: {why}", self._born_at[index])
             return
         logger.error("%s: %s; starting another", how, describe_exit(dead.exitcode))
-        self._fruitless_deaths = 0 if done else self._fruitless_deaths + 1
-        if self._fruitless_deaths:
-            self._pause_starts(
-                _FIRST_RESTART_PAUSE_S, self._fruitless_deaths, _LONGEST_RESTART_PAUSE_S
-            )
+        self._restarts.note_death(time.monotonic(), done=done)
 
     def _end_lingering(self, now: float) -> None:
         """End processes whose work is over and that still live."""

@@ -33,6 +33,8 @@ POLL_S: Final = 0.018
 #: Seconds that a registration lasts, and the rest of it at which it is renewed.
 REGISTRATION_S: Final = 60.0
 RENEWAL_S: Final = 35.0
+#: Seconds before a mark to poll ends at which its listener looks for a newer one.
+POLLING_RENEWAL_S: Final = 10.0
 
 _LOOPBACK: Final = "127.0.0.1"
 _RECEIVE_BUFFER: Final = 2048
@@ -46,7 +48,7 @@ _REGISTER = (
 )
 _PRUNE = "DELETE FROM listeners WHERE expires_at <= ?"
 _FORGET = "DELETE FROM listeners WHERE port = ? AND reach = ?"
-_TOLD_TO_POLL = "SELECT max(poll_until) FROM listeners WHERE topic = ? AND reach = ? AND port = ?"
+_TOLD_TO_POLL = "SELECT max(poll_until) FROM listeners WHERE reach = ? AND port = ?"
 
 
 class Wakeup:
@@ -209,6 +211,8 @@ class _Ear:
     def listen(self, topics: Sequence[str]) -> bool:
         """Make sure that whoever writes from now on rings here; True: look once more."""
         now = time.time()
+        if self._poll_until and now > self._poll_until - POLLING_RENEWAL_S:
+            self._ask_whether_to_poll()
         polls = self.socket is None or now < self._poll_until
         if polls:
             self._seen = self._store.version()
@@ -260,8 +264,7 @@ class _Ear:
         """Look, at most once a second, for the mark of somebody who can't ring here."""
         now = time.time()
         if self._registered and not now - RECHECK_S < self._asked_at <= now:
-            topic = next(iter(self._registered))
-            self._poll_until = self._store.read(_told_to_poll, topic, self._reach, self.port)
+            self._poll_until = self._store.read(_told_to_poll, self._reach, self.port)
             self._asked_at = now
 
 
@@ -332,6 +335,6 @@ def _forget(cx: sqlite3.Connection, port: int, reach: str) -> None:
     cx.execute(_FORGET, (port, reach))
 
 
-def _told_to_poll(cx: sqlite3.Connection, topic: str, reach: str, port: int) -> float:
-    until = cx.execute(_TOLD_TO_POLL, (topic, reach, port)).fetchone()[0]
+def _told_to_poll(cx: sqlite3.Connection, reach: str, port: int) -> float:
+    until = cx.execute(_TOLD_TO_POLL, (reach, port)).fetchone()[0]
     return until if isinstance(until, float) else 0.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from umbel.options import TaskOptions
-from umbel.tasks import AsyncTask, Task
+from umbel.tasks.task import AsyncTask, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,8 +13,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from umbel.clock import to_datetime
 from umbel.errors import StateError
-from umbel.result_codec import ResultDocument
-from umbel.result_source import ResultSource
+from umbel.results.codec import ResultDocument
+from umbel.results.source import ResultSource
 from umbel.states import (
     EXCEPTION_STATES,
     FAILURE,
@@ -36,9 +36,7 @@ class ResultHandle(Generic[R_co]):
     __slots__ = ("__weakref__", "_document", "_name", "_source", "id")
 
     def __init__(self, id: str, source: ResultSource, *, name: str | None = None) -> None:
-        if not isinstance(id, str) or not id:
-            raise ValueError(f"a result needs the id of a task, not {id!r}")
-        self.id, self._source, self._name = id, source, name
+        self.id, self._source, self._name = _checked_id(id), source, name
         # Never the exception that is made of it: once raised, that holds the frames which
         # hold this handle.
         self._document: ResultDocument | None = None
@@ -58,7 +56,7 @@ class ResultHandle(Generic[R_co]):
         """Return what `document` does, without blocking the event loop."""
         if self._document is not None:
             return self._document
-        from umbel.result_awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
+        from umbel.results.awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
 
         return await off_loop(self.document)
 
@@ -154,17 +152,20 @@ class ResultHandle(Generic[R_co]):
     @property
     def worker(self) -> str | None:
         """The node that ran it."""
-        return self._stored("worker")
+        found: str | None = self._stored("worker")
+        return found
 
     @property
     def queue(self) -> str | None:
         """The queue that it came from."""
-        return self._stored("queue")
+        found: str | None = self._stored("queue")
+        return found
 
     @property
     def retries(self) -> int | None:
         """How many times it was retried."""
-        return self._stored("retries")
+        found: int | None = self._stored("retries")
+        return found
 
     def _stored(self, field: str) -> Any:
         return getattr(self.document(), field, None)
@@ -247,7 +248,7 @@ class ResultHandle(Generic[R_co]):
 
     async def arevoke(self, terminate: bool = False, signal: str = "SIGTERM") -> None:
         """Have workers skip the task; see `revoke`."""
-        from umbel.result_awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
+        from umbel.results.awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
 
         await off_loop(partial(self.revoke, terminate=terminate, signal=signal))
 
@@ -279,3 +280,9 @@ def _is_error(
     document: ResultDocument, exception_states: Collection[str] = EXCEPTION_STATES
 ) -> bool:
     return document.status in exception_states or document.status == REJECTED
+
+
+def _checked_id(id: object) -> str:
+    if not isinstance(id, str) or not id:
+        raise ValueError(f"a result needs the id of a task, not {id!r}")
+    return id

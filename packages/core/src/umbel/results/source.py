@@ -16,8 +16,8 @@ from umbel.errors import BackendError, TaskError
 from umbel.interfaces.backend import Backend
 from umbel.interfaces.serializer import Serializer
 from umbel.outcomes import StoredResult
-from umbel.result_codec import ResultDocument, decode_result
-from umbel.result_waiting import ResultWaiter
+from umbel.results.codec import ResultDocument, decode_result
+from umbel.results.waiting import ResultWaiter
 
 
 class Revoker(Protocol):

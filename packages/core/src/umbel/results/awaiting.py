@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from umbel.outcomes import StoredResult
-from umbel.result_waiting import Arrival, ResultWaiter, result_timeout, waiting_failed
+from umbel.results.waiting import Arrival, ResultWaiter, result_timeout, waiting_failed
 from umbel.states import PROPAGATE_STATES
 
 T = TypeVar("T")

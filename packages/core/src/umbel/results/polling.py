@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from umbel.errors import BackendUnavailableError
-from umbel.result_codec import ResultDocument
-from umbel.result_source import ResultSource
-from umbel.result_waiting import outage_pause
+from umbel.results.codec import ResultDocument
+from umbel.results.source import ResultSource
+from umbel.results.waiting import outage_pause
 
 logger = logging.getLogger("umbel.results")
 

@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 from umbel.builtin.json_serializer import JsonSerializer
-from umbel.conversion import converter_for
+from umbel.tasks.conversion import converter_for
 
 T = TypeVar("T")
 ID = UUID("12345678-1234-5678-1234-567812345678")
@@ -171,7 +171,7 @@ def test_namedtuple_without_annotations_becomes_one_again():
 def test_pydantic_isnt_imported_for_other_types():
     code = (
         "import sys, dataclasses\n"
-        "from umbel.conversion import converter_for\n"
+        "from umbel.tasks.conversion import converter_for\n"
         "P = dataclasses.make_dataclass('P', [('x', int)])\n"
         "converter_for(P, {}).load({'x': 1})\n"
         "print('pydantic' in sys.modules)\n"

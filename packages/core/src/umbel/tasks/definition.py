@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from umbel.annotations import annotations_for
-from umbel.arguments import ArgumentCheck, Converters
 from umbel.errors import InvalidTaskError, MaxRetriesExceededError
 from umbel.functions import is_coroutine_function
 from umbel.options import HANDLERS, SENT, SOURCES, check_task_options
-from umbel.publishing import SendDefaults
+from umbel.publishing.drafts import SendDefaults
 from umbel.sender import Sender
+from umbel.tasks.annotations import annotations_for
+from umbel.tasks.arguments import ArgumentCheck, Converters
 
 _UNSET: Any = object()
 

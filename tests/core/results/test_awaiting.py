@@ -535,8 +535,8 @@ from umbel.builtin.json_serializer import JsonSerializer
 from umbel.builtin.memory.backend import MemoryBackend
 from umbel.clock import SYSTEM_CLOCK
 from umbel.outcomes import StoredResult
-from umbel.result_codec import encode_result
-from umbel.result_source import ResultSource
+from umbel.results.codec import encode_result
+from umbel.results.source import ResultSource
 from umbel.results import AsyncResult
 
 serializer, handles = JsonSerializer(), {}

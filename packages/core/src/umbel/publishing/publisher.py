@@ -18,7 +18,7 @@ from umbel.errors import BrokerUnavailableError, EncodeError
 from umbel.events import Listeners, notify, transform_message
 from umbel.messages import Message
 from umbel.options import SENT
-from umbel.publishing import (
+from umbel.publishing.drafts import (
     NO_DEFAULTS,
     Draft,
     SendDefaults,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from umbel.registry import TaskRegistry
     from umbel.sender import Call
     from umbel.settings import Settings
-    from umbel.tasks import Task
+    from umbel.tasks.task import Task
 
 logger = logging.getLogger("umbel")
 

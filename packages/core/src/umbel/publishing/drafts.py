@@ -21,8 +21,8 @@ from umbel.ids import IdFactory, hostname
 from umbel.interfaces.serializer import Serializer
 from umbel.messages import DEFAULT_QUEUE, MAX_PRIORITY, Message
 from umbel.options import check_send_options
+from umbel.publishing.short_repr import arguments_repr, short_repr
 from umbel.requests import Request
-from umbel.short_repr import arguments_repr, short_repr
 from umbel.signatures import Signature
 
 #: Headers that are the protocol's; a sender's own may not have these names.

@@ -9,7 +9,7 @@ import pytest
 from umbel import Task
 from umbel.errors import ConfigError, InvalidTaskError
 from umbel.options import HANDLERS, SENT, SOURCES, TaskOptions
-from umbel.task_definition import TaskDefinition
+from umbel.tasks.definition import TaskDefinition
 
 
 def sample(x, y=1):
@@ -140,7 +140,7 @@ def test_bound_task_hides_its_first_parameter(app):
 
 
 def test_defined_at_names_file_and_line(app):
-    assert "test_task_definition.sample (" in app.task(sample).defined_at
+    assert "test_definition.sample (" in app.task(sample).defined_at
     assert "test_task_definition.py:" in app.task(sample).defined_at
 
 

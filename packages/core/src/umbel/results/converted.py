@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from umbel.errors import DecodeError
-from umbel.result_codec import ResultDocument
-from umbel.result_handle import R_co
-from umbel.result_source import ResultSource
-from umbel.results import AsyncResult
+from umbel.results.async_result import AsyncResult
+from umbel.results.codec import ResultDocument
+from umbel.results.handle import R_co
+from umbel.results.source import ResultSource
 from umbel.states import EXCEPTION_STATES, SUCCESS
 
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from umbel.errors import MaxRetriesExceededError, Retry
-from umbel.publishing import RESERVED_HEADERS
+from umbel.publishing.drafts import RESERVED_HEADERS
 from umbel.requests import Request
 
 if TYPE_CHECKING:
-    from umbel.task_definition import TaskDefinition
+    from umbel.tasks.definition import TaskDefinition
 
 
 def next_run(

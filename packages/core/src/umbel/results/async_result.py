@@ -16,12 +16,12 @@ import msgspec
 
 from umbel.errors import DecodeError, UmbelError
 from umbel.outcomes import StoredResult
-from umbel.result_codec import ResultDocument
-from umbel.result_guard import allow_join_result, assert_will_not_block, denied_join_result
-from umbel.result_handle import R_co, ResultHandle, ValueCallback
-from umbel.result_polling import Polling
-from umbel.result_source import NO_SOURCE, ResultSource
-from umbel.result_waiting import Arrival, result_timeout, waiting_failed
+from umbel.results.codec import ResultDocument
+from umbel.results.guard import allow_join_result, assert_will_not_block, denied_join_result
+from umbel.results.handle import R_co, ResultHandle, ValueCallback
+from umbel.results.polling import Polling
+from umbel.results.source import NO_SOURCE, ResultSource
+from umbel.results.waiting import Arrival, result_timeout, waiting_failed
 from umbel.states import EXCEPTION_STATES, PENDING, PROPAGATE_STATES, is_final
 
 __all__ = ["AsyncResult", "EagerResult", "allow_join_result", "denied_join_result"]
@@ -189,7 +189,7 @@ class AsyncResult(ResultHandle[R_co]):
         self, timeout_s: float | None, parents: list[AsyncResult[Any]]
     ) -> ResultDocument:
         """Wait on the event loop for the final document; raise a parent's error if one fails."""
-        from umbel.result_awaiting import first_result  # noqa: PLC0415 - asyncio costs start-up time
+        from umbel.results.awaiting import first_result  # noqa: PLC0415 - asyncio costs start-up time
 
         if timeout_s is not None and timeout_s <= 0:
             found = await self.adocument()
@@ -297,7 +297,7 @@ class AsyncResult(ResultHandle[R_co]):
 
     async def aforget(self) -> None:
         """Drop what is stored for the task and for its parents, and end all waiting for it."""
-        from umbel.result_awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
+        from umbel.results.awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
 
         await off_loop(self.forget)
 

@@ -15,7 +15,7 @@ from umbel.errors import TaskArgumentsError, near_matches
 if TYPE_CHECKING:
     from inspect import Parameter
 
-    from umbel.conversion import Dump, Load
+    from umbel.tasks.conversion import Dump, Load
 
 # `inspect.Parameter.kind` as numbers: inspect takes long to import, and is only when a first call
 # is checked.
@@ -80,7 +80,7 @@ class ArgumentCheck:
 
 def plain_call(args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Make all arguments serializable, whatever their annotations; None stays None."""
-    from umbel.conversion import plain  # noqa: PLC0415 - dataclasses take long to import
+    from umbel.tasks.conversion import plain  # noqa: PLC0415 - dataclasses take long to import
 
     return (
         None if args is None else [plain(value) for value in args],
@@ -131,7 +131,7 @@ class Converters(NamedTuple):
         annotations = getattr(target, "__annotations__", {})
         if not annotations:
             return None
-        from umbel.conversion import converter_for  # noqa: PLC0415 - dataclasses take long to import
+        from umbel.tasks.conversion import converter_for  # noqa: PLC0415 - dataclasses take long to import
 
         scope = getattr(target, "__globals__", {})
         found = {

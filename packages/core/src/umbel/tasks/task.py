@@ -9,7 +9,6 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
-from umbel.arguments import plain_call
 from umbel.errors import Ignore, InvalidTaskError, TaskSignal
 from umbel.off_loop import in_thread
 from umbel.options import SendOptions
@@ -22,13 +21,14 @@ from umbel.requests import (
 )
 from umbel.sender import Call, Sender
 from umbel.signatures import Signature
-from umbel.task_definition import TaskDefinition
-from umbel.task_retries import next_run, overrides, resend_options
+from umbel.tasks.arguments import plain_call
+from umbel.tasks.definition import TaskDefinition
+from umbel.tasks.resending import next_run, overrides, resend_options
 
 if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
-    from umbel.results import AsyncResult as Result
-    from umbel.results import EagerResult
+    from umbel.results.async_result import AsyncResult as Result
+    from umbel.results.async_result import EagerResult
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ import pytest
 from umbel.builtin.json_serializer import JsonSerializer
 from umbel.clock import to_iso
 from umbel.errors import EncodeError, InvalidTaskError
-from umbel.publishing import (
+from umbel.publishing.drafts import (
     RESERVED_HEADERS,
     SendDefaults,
     build_message,

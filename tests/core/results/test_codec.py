@@ -15,7 +15,7 @@ from umbel.error_info import error_info, rebuild
 from umbel.errors import DecodeError, EncodeError, UnknownTaskError
 from umbel.interfaces.serializer import Serializer
 from umbel.outcomes import ErrorInfo
-from umbel.result_codec import ResultDocument, decode_result, encode_result
+from umbel.results.codec import ResultDocument, decode_result, encode_result
 from umbel.states import State
 
 serializer = JsonSerializer()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from umbel.short_repr import MAX_CHARS, arguments_repr, short_repr
+from umbel.publishing.short_repr import MAX_CHARS, arguments_repr, short_repr
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),

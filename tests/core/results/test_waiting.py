@@ -8,7 +8,7 @@ import time
 import pytest
 
 from umbel.errors import BackendError
-from umbel.result_waiting import ResultWaiter, outage_pause
+from umbel.results.waiting import ResultWaiter, outage_pause
 
 LONG = 30.0
 

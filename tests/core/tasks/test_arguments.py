@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from umbel.arguments import ArgumentCheck, Converters
 from umbel.errors import TaskArgumentsError
+from umbel.tasks.arguments import ArgumentCheck, Converters
 
 
 def plain(x, y):

@@ -17,7 +17,7 @@ from umbel.errors import ConfigError, InvalidTaskError
 from umbel.options import check_task_options
 
 if TYPE_CHECKING:
-    from umbel.task_definition import TaskDefinition
+    from umbel.tasks.definition import TaskDefinition
 
 
 def annotations_for(task: TaskDefinition, source: Any) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""When the next child may be started, after some that died. Pure: told the time."""
+
+from __future__ import annotations
+
+#: Starts that fail in a row, after which a worker without any child gives up.
+_MOST_START_FAILURES = 5
+_FIRST_START_PAUSE_S, _LONGEST_START_PAUSE_S = 0.2, 30.0
+#: The same for children that die before they have finished a task; then nobody gives up.
+_FIRST_RESTART_PAUSE_S, _LONGEST_RESTART_PAUSE_S = 0.05, 5.0
+_MOST_DOUBLINGS = 20
+
+
+class Restarts:
+    """Counts deaths without a purpose, and paces starts by them."""
+
+    def __init__(self) -> None:
+        #: Starts in a row after which no child became ready; those at once count as one.
+        self.start_failures = 0
+        self._failed_at = 0.0
+        self._fruitless_deaths = 0
+        self._not_before = 0.0
+
+    def may_start(self, now: float) -> bool:
+        """Tell whether a child may be started at `now` (monotonic seconds)."""
+        return now >= self._not_before
+
+    @property
+    def are_hopeless(self) -> bool:
+        """Whether so many failed to start that another try makes no sense without any living."""
+        return self.start_failures >= _MOST_START_FAILURES
+
+    def note_ready(self) -> None:
+        """A child is ready: the app can be loaded."""
+        self.start_failures = 0
+
+    def note_start_failure(self, born_at: float, now: float) -> None:
+        """A child born at `born_at` died before it was ready, or couldn't be started at all."""
+        if self.start_failures and born_at < self._failed_at:
+            return  # started with one that has failed: there is one reason, and one pause
+        self.start_failures += 1
+        self._failed_at = now
+        self._pause(now, _FIRST_START_PAUSE_S, self.start_failures, _LONGEST_START_PAUSE_S)
+
+    def note_death(self, now: float, *, done: int) -> None:
+        """A child died that had been ready and had finished `done` tasks."""
+        self._fruitless_deaths = 0 if done else self._fruitless_deaths + 1
+        if not done:
+            times = self._fruitless_deaths
+            self._pause(now, _FIRST_RESTART_PAUSE_S, times, _LONGEST_RESTART_PAUSE_S)
+
+    def note_end(self) -> None:
+        """A child ended in order."""
+        self._fruitless_deaths = 0
+
+    def _pause(self, now: float, first_s: float, times: int, longest_s: float) -> None:
+        self._not_before = now + min(first_s * 2 ** min(times - 1, _MOST_DOUBLINGS), longest_s)
