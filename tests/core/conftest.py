@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,6 +13,17 @@ from umbel import Umbel
 from umbel.interfaces.broker import Broker
 from umbel.messages import Delivery, Message
 from umbel_testing.clock import FakeClock
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take back what a worker that ran in this process did to the logger of umbel."""
+    logger = logging.getLogger("umbel")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:] = handlers
+    logger.propagate = propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

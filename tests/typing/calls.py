@@ -49,14 +49,14 @@ poll.delay(1)  # E: incompatible type "int"; expected "str"
 shared.delay("x")  # E: incompatible type "str"; expected "int"
 
 # Results carry the type of the return value; of an async task, that of what is awaited.
-reveal_type(add.delay(1, 2))  # R: umbel.results.AsyncResult[int]
+reveal_type(add.delay(1, 2))  # R: AsyncResult[int]
 reveal_type(add.delay(1, 2).get(timeout=10))  # R: int
 reveal_type(fetch.delay("x").get())  # R: bytes
 reveal_type(poll.delay("x").get())  # R: list[str]
 reveal_type(shared.delay(1).get())  # R: float
 later = add.apply_async((1, 2), countdown=60, queue="slow")
-reveal_type(later)  # R: umbel.results.AsyncResult[int]
-reveal_type(add.map_async([(1, 2), (3, 4)]))  # R: list[umbel.results.AsyncResult[int]]
+reveal_type(later)  # R: AsyncResult[int]
+reveal_type(add.map_async([(1, 2), (3, 4)]))  # R: list[AsyncResult[int]]
 reveal_type(add.AsyncResult("some-id").get())  # R: int
 
 # A task is still a function.
@@ -73,7 +73,7 @@ def typo() -> None: ...
 
 
 async def client() -> None:
-    reveal_type(await add.adelay(1, 2))  # R: umbel.results.AsyncResult[int]
+    reveal_type(await add.adelay(1, 2))  # R: AsyncResult[int]
     reveal_type(await (await add.adelay(1, 2)))  # R: int
     reveal_type(await (await poll.adelay("x")).aget(timeout=10))  # R: list[str]
     reveal_type(await poll("x"))  # R: list[str]

@@ -19,6 +19,9 @@ _FOUND = re.compile(r"^(?P<file>[^:]+\.py):(?P<line>\d+): (?P<kind>error|note): 
 _EXPECTED = re.compile(r"# (?P<kind>[ER]): (?P<text>.*?)\s*(?=# [ER]: |$)")
 _REVEALED = re.compile(r'^Revealed type is "(?P<type>.*)"$')
 
+#: The modules in ``umbel.results.AsyncResult[int]``: where a class is kept is nobody's concern.
+_MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")
+
 #: Where, and then what: "E" an error, "R" a revealed type.
 Findings = dict[tuple[str, int], list[tuple[str, str]]]
 
@@ -68,7 +71,8 @@ def findings(samples: list[Path]) -> Findings:
         if match["kind"] == "error":
             found[match["file"], int(match["line"])].append(("E", match["text"]))
         elif revealed := _REVEALED.match(match["text"]):
-            found[match["file"], int(match["line"])].append(("R", revealed["type"]))
+            short = _MODULES.sub("", revealed["type"])
+            found[match["file"], int(match["line"])].append(("R", short))
     return found
 
 

@@ -141,7 +141,7 @@ def test_bound_task_hides_its_first_parameter(app):
 
 def test_defined_at_names_file_and_line(app):
     assert "test_definition.sample (" in app.task(sample).defined_at
-    assert "test_task_definition.py:" in app.task(sample).defined_at
+    assert "test_definition.py:" in app.task(sample).defined_at
 
 
 def test_handlers_may_be_options(app):

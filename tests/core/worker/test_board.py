@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from board_child import write_and_die
 
 from umbel.outcomes import ErrorInfo, Failure, Success
 from umbel.worker.board import JOURNAL_BYTES, Board, slot_key
@@ -108,19 +109,12 @@ def test_a_slot_that_changes_while_it_is_read_is_never_seen_half_written(board: 
         writer.join()
 
 
-def _write_and_die(board: Board) -> None:
-    board.set_ready()
-    board.note("done", Success(b"1"), 1.0)
-    board.begin(0, slot_key("running"), 2.0, None)
-    os.kill(os.getpid(), 9)
-
-
 METHODS = [each for each in multiprocessing.get_all_start_methods() if each != "fork"]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_child_leaves_its_board_behind(board: Board, method: str) -> None:
-    child = multiprocessing.get_context(method).Process(target=_write_and_die, args=(board,))
+    child = multiprocessing.get_context(method).Process(target=write_and_die, args=(board,))
     child.start()
     child.join()
 

@@ -1,14 +1,18 @@
 """Identifiers, made in one place so that tests can drive them.
 
-New ids are random UUIDs, as Celery's. What follows from a task gets an id derived from its
+New ids are UUIDs, as Celery's, but with the time in front. What follows from a task gets an id derived from its
 parent's, so that a repeat after a crash is recognised as the same thing.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from typing import Protocol
 from uuid import NAMESPACE_OID, UUID, uuid5
+
+#: The two fixed bits of a UUID's variant, over each hexadecimal digit.
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class IdFactory(Protocol):
@@ -19,15 +23,15 @@ class IdFactory(Protocol):
 
 
 def new_id() -> str:
-    """Return a random UUID (version 4) as text.
+    """Return a new UUID as text: its time first, the rest random (version 7, RFC 9562).
 
-    Built from the bytes directly: `uuid.uuid4()` costs three times as much.
+    Stores that keep ids sorted, as SQLite does, write a batch of neighbours in one place; random
+    ids cost such a store a third more (docs/decisions/0005).
     """
-    raw = bytearray(os.urandom(16))
-    raw[6] = (raw[6] & 0x0F) | 0x40
-    raw[8] = (raw[8] & 0x3F) | 0x80
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    since_1970 = f"{time.time_ns() // 1_000_000:012x}"
+    tail = os.urandom(10).hex()
+    variant = _VARIANTS[tail[3]]
+    return f"{since_1970[:8]}-{since_1970[8:]}-7{tail[:3]}-{variant}{tail[4:7]}-{tail[7:19]}"
 
 
 def derived_id(parent: str, edge: str) -> str:

@@ -69,7 +69,7 @@ class Suite:
 
     def unique(self, word: str) -> str:
         """Return a name that no other test uses."""
-        return f"kit-{word}-{new_id()[:8]}"
+        return f"kit-{word}-{new_id()[-12:]}"
 
 
 class Running(Generic[T]):

@@ -110,7 +110,7 @@ class _Running:
     def __init__(self, app: Host, spec: PoolSpec, slots: int, queues: Sequence[str], hostname: str):
         identity = Identity(
             node=new_id(),
-            consumer=f"embedded-{new_id()[:8]}",
+            consumer=f"embedded-{new_id()[-12:]}",
             hostname=hostname,
             lease_s=app.conf.worker_lease_s,
         )

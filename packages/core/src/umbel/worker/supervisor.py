@@ -202,7 +202,7 @@ class Supervisor:
         if events.process_starting:
             notify(events.process_starting, self._worker)
         identity = msgspec.structs.replace(
-            self._spec.identity, consumer=f"{self._spec.identity.node}/{index}-{new_id()[:8]}"
+            self._spec.identity, consumer=f"{self._spec.identity.node}/{index}-{new_id()[-12:]}"
         )
         spec = msgspec.structs.replace(self._spec, index=index, identity=identity)
         try:

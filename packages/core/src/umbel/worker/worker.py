@@ -121,7 +121,7 @@ class Worker:
         )
         self.identity = Identity(
             node=new_id(),
-            consumer=f"foreground-{new_id()[:8]}",
+            consumer=f"foreground-{new_id()[-12:]}",
             hostname=self.hostname,
             lease_s=conf.worker_lease_s,
         )
