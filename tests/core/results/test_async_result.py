@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from umbel import Umbel
 from umbel.errors import (
     BackendError,
     BackendUnavailableError,
@@ -646,3 +648,12 @@ def test_clock_moved_past_the_timeout_ends_the_waiting(make_source, backend, soo
     with pytest.raises(ResultTimeoutError):
         result.get(timeout=900, interval=0.01)
     assert time.monotonic() - started < LONG
+
+
+def test_exception_classes_that_are_not_allowed_are_not_rebuilt() -> None:
+    with Umbel("a", broker="memory://", result_allowed_exceptions=["proj.errors.*"]) as app:
+        app.task(name="fail")(lambda: (_ for _ in ()).throw(sqlite3.OperationalError("gone")))
+        with app.worker(pool="solo"):
+            result = app.send_task("fail")
+            with pytest.raises(RemoteTaskError, match="OperationalError"):
+                result.get(timeout=20)

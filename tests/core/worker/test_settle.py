@@ -255,3 +255,20 @@ def test_strays_are_given_back(app: Umbel, consumer: Consumer) -> None:
     again = take(consumer)
     assert again.delivery.receipt == lost[0].receipt
     assert again.delivery.redelivered
+
+
+def test_a_state_of_the_tasks_own_is_stored_for_a_redelivered_run_too(
+    app: Umbel, consumer: Consumer
+) -> None:
+    @app.task(name="tell", bind=True)
+    def tell(self: Any, done: int) -> None:
+        self.update_state(state="PROGRESS", meta={"done": done})
+
+    result = app.send_task("tell", (1,))
+    for done in (1, 2):
+        job = take(consumer)
+        job.request.args[:] = [done]  # type: ignore[index]
+        run_sync(job, ThreadGuard(DeadlineWatch()), consumer.host.clock.time)
+        consumer.broker.recover_consumer("node/0")
+
+    assert (result.state, result.info) == ("PROGRESS", {"done": 2})

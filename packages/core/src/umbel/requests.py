@@ -49,6 +49,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, Any] = {}
     #: exchange, routing_key, priority, redelivered.
     delivery_info: dict[str, Any] = {}
+    #: Fencing token of its delivery (umbel.messages.Delivery.token).
+    token: int = 1
     #: Properties of the message: content type, delivery mode …
     properties: dict[str, Any] = {}
     #: Node name of the worker that runs it.

@@ -258,6 +258,7 @@ class SendingApp:
                 backend=lambda: self.backend,
                 serializer=lambda: self.serializer(self.conf.result_serializer),
                 revoke=self._revoke,
+                allowed=self.conf.result_allowed_exceptions or (),
                 clock=self.clock,
             )
         return source
@@ -286,7 +287,7 @@ class SendingApp:
             task_id=task_id,
             state=state,
             body=body,
-            token=request.delivery_info.get("token", 1),
+            token=request.token,
             retries=request.retries,
             ttl_s=self.conf.result_expires,
         )

@@ -30,6 +30,7 @@ class SettingAttributes:
     result_backend: str | None
     result_backend_transport_options: Mapping[str, Any]
     coordinator_url: str | None
+    result_allowed_exceptions: Sequence[str] | None
     result_expires: float | None
     result_serializer: str
     result_extended: bool

@@ -31,9 +31,9 @@ _MAGIC = 0x554D424C
 _NUMBER = struct.Struct("I")
 _COUNT = struct.Struct("Q")
 _TIME = struct.Struct("d")
-_MAGIC_AT, _READY_AT, _SLOTS_AT, _USED_AT = 0, 4, 8, 12
-_DONE_AT, _ENDED_AT = 16, 24
-_LEASE_UNTIL_AT, _LEASE_SINCE_AT, _REVOKES_AT = 32, 40, 48
+_MAGIC_AT, _SLOTS_AT, _USED_AT = 0, 4, 8
+_ALIVE_AT, _READY_AT, _ENDED_AT = 12, 16, 20
+_DONE_AT, _LEASE_UNTIL_AT, _LEASE_SINCE_AT, _REVOKES_AT = 24, 32, 40, 48
 _FIRST_SLOT_AT = 64
 _KEY_BYTES = 48
 #: begun (monotonic seconds; 0: idle), hard deadline (0: none), key of the receipt.
@@ -132,13 +132,17 @@ class Board:
 
     # -- the child writes ---------------------------------------------------------------------
 
+    def set_alive(self) -> None:
+        """Say that the child has loaded the app."""
+        self._put(_NUMBER, _ALIVE_AT, 1)
+
     def set_ready(self) -> None:
         """Say that the child consumes."""
         self._put(_NUMBER, _READY_AT, 1)
 
     def set_ended(self) -> None:
         """Say that the child has ended in order: it holds nothing that it could give back."""
-        self._put(_COUNT, _ENDED_AT, 1)
+        self._put(_NUMBER, _ENDED_AT, 1)
 
     def begin(self, slot: int, key: bytes, begun_at: float, hard_limit_s: float | None) -> None:
         """Say that `slot` runs the delivery `key` from now (`begun_at`, monotonic)."""
@@ -216,6 +220,11 @@ class Board:
         return int(_COUNT.unpack_from(self._memory, _REVOKES_AT)[0])
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the child has loaded the app."""
+        return bool(_NUMBER.unpack_from(self._memory, _ALIVE_AT)[0])
+
+    @property
     def is_ready(self) -> bool:
         """Whether the child consumes."""
         return bool(_NUMBER.unpack_from(self._memory, _READY_AT)[0])
@@ -223,7 +232,7 @@ class Board:
     @property
     def has_ended(self) -> bool:
         """Whether the child has ended in order."""
-        return bool(_COUNT.unpack_from(self._memory, _ENDED_AT)[0])
+        return bool(_NUMBER.unpack_from(self._memory, _ENDED_AT)[0])
 
     @property
     def done(self) -> int:

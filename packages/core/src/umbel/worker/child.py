@@ -79,7 +79,8 @@ def child_main(spec: ChildSpec, pipe: Connection, board: Board) -> None:
         sys.exit(1)
     if host.events.process_started:
         notify(host.events.process_started, spec.index)
-    board.set_ready()
+    board.set_alive()
+    consumer.source.when_joined(board.set_ready)
     try:
         lane.run()
     finally:

@@ -207,6 +207,7 @@ class Decoder:
                 "priority": message.priority,
                 "redelivered": delivery.redelivered,
             },
+            token=delivery.token,
             properties=message.properties,
             hostname=self._hostname,
             called_directly=False,

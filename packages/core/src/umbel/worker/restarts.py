@@ -14,7 +14,7 @@ class Restarts:
     """Counts deaths without a purpose, and paces starts by them."""
 
     def __init__(self) -> None:
-        #: Starts in a row after which no child became ready; those at once count as one.
+        #: Starts in a row after which no child had loaded the app; those at once count as one.
         self.start_failures = 0
         self._failed_at = 0.0
         self._fruitless_deaths = 0
@@ -29,12 +29,12 @@ class Restarts:
         """Whether so many failed to start that another try makes no sense without any living."""
         return self.start_failures >= _MOST_START_FAILURES
 
-    def note_ready(self) -> None:
-        """A child is ready: the app can be loaded."""
+    def note_alive(self) -> None:
+        """A child has loaded the app."""
         self.start_failures = 0
 
     def note_start_failure(self, born_at: float, now: float) -> None:
-        """A child born at `born_at` died before it was ready, or couldn't be started at all."""
+        """A child born at `born_at` died before it had loaded the app, or couldn't be started at all."""
         if self.start_failures and born_at < self._failed_at:
             return  # started with one that has failed: there is one reason, and one pause
         self.start_failures += 1
@@ -42,7 +42,7 @@ class Restarts:
         self._pause(now, _FIRST_START_PAUSE_S, self.start_failures, _LONGEST_START_PAUSE_S)
 
     def note_death(self, now: float, *, done: int) -> None:
-        """A child died that had been ready and had finished `done` tasks."""
+        """A child died that had loaded the app and had finished `done` tasks."""
         self._fruitless_deaths = 0 if done else self._fruitless_deaths + 1
         if not done:
             times = self._fruitless_deaths

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from umbel.errors import BrokerUnavailableError, UmbelError
@@ -48,6 +48,7 @@ class Source:
         self._clock, self._stopping = clock, stopping
         self._has_lease = Capability.LEASE in broker.capabilities
         self._has_joined = not self._has_lease
+        self._on_joined: Callable[[], object] = lambda: None
         self._reconciled_at = clock.monotonic()
         self._turn = 0
         self._pause_s = 0.0
@@ -58,6 +59,13 @@ class Source:
             self._join()
         except BrokerUnavailableError as exc:
             self._note_outage(exc)
+
+    def when_joined(self, call: Callable[[], object]) -> None:
+        """Have `call` called once the broker knows the consumer: from then on it consumes."""
+        if self._has_joined:
+            call()
+        else:
+            self._on_joined = call
 
     @property
     def is_down(self) -> bool:
@@ -87,6 +95,7 @@ class Source:
             who = self._identity
             self._broker.join(who.node, who.consumer, lease_s=who.lease_s)
             self._has_joined = True
+            self._on_joined()
 
     def _in_turn(self) -> list[str]:
         """Return the queues, each time another one first: none starves behind a full one."""

@@ -141,7 +141,7 @@ class Supervisor:
             self._end_children()
         if self._has_given_up and self.shutdown.phase is Phase.RUNNING:
             logger.critical(
-                "giving up: no process became ready in %d tries; their own errors are in the log "
+                "giving up: no process could load the app in %d tries; their own errors are in the log "
                 "above",
                 self._restarts.start_failures,
             )
@@ -230,13 +230,12 @@ class Supervisor:
         for index, child in self._children.items():
             if child.was_ready:
                 continue
-            if child.board.is_ready:
-                child.was_ready = True
-                self._restarts.note_ready()
-                logger.debug("child %d (pid %d) is ready", index, child.pid)
+            child.was_ready = child.board.is_ready
+            if child.board.is_alive:  # and waits for the broker, perhaps
+                self._restarts.note_alive()
             elif now - self._born_at[index] > self._alive_timeout_s and not child.was_killed:
                 logger.error(
-                    "child %d (pid %d) wasn't ready within worker_proc_alive_timeout (%g s), "
+                    "child %d (pid %d) hasn't loaded the app in worker_proc_alive_timeout (%g s), "
                     "starting another",
                     index,
                     child.pid,
@@ -260,7 +259,7 @@ class Supervisor:
                 del self._children[index]
             self._ended_at.pop(index, None)
             board, doomed = child.board, self._doomed.pop(index, {})
-            in_order, was_ready, done = board.has_ended, board.is_ready, board.done
+            in_order, was_alive, done = board.has_ended, board.is_alive, board.done
             running = frozenset(slot.key for slot in board.running())
             journal = {entry.receipt: entry for entry in board.journal()}
             dead = DeadChild(
@@ -276,7 +275,7 @@ class Supervisor:
             if in_order:
                 self._note_end(index, done)
             else:
-                self._note_death(index, dead, done, was_ready=was_ready)
+                self._note_death(index, dead, done, was_alive=was_alive)
 
     def _note_end(self, index: int, done: int) -> None:
         """Take note of a child that has ended in order: after so many tasks, or a burst."""
@@ -285,15 +284,17 @@ class Supervisor:
         if self._spec.burst and not was_replaced:
             self._finished.add(index)
 
-    def _note_death(self, index: int, dead: DeadChild, done: int, *, was_ready: bool) -> None:
+    def _note_death(self, index: int, dead: DeadChild, done: int, *, was_alive: bool) -> None:
         if self._host.events.process_stopped:
             notify(self._host.events.process_stopped, index, dead.exitcode)
         if dead.doomed or self.shutdown.phase is not Phase.RUNNING:
             return
         how = f"child {index} (pid {dead.pid}) died"
-        if not was_ready:
+        if not was_alive:
             why = describe_exit(dead.exitcode)
-            self._note_start_failure(f"{how} before it was ready: {why}", self._born_at[index])
+            self._note_start_failure(
+                f"{how} before it had loaded the app: {why}", self._born_at[index]
+            )
             return
         logger.error("%s: %s; starting another", how, describe_exit(dead.exitcode))
         self._restarts.note_death(time.monotonic(), done=done)
@@ -369,7 +370,7 @@ class Supervisor:
         name = _PHASE_NAMES[phase]
         logger.warning("%s shutdown", name)
         for child in self._children.values():
-            if child.board.is_ready:
+            if child.board.is_alive:
                 child.tell(_PHASE_COMMANDS[phase])
             else:  # it holds nothing yet, and may be long in importing the app
                 child.kill()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from umbel.settings.schema import Setting
@@ -44,6 +44,16 @@ SETTINGS = (
         help="Where the fleet's shared state is: revokes, limits, leases.",
         unit="URL",
         default_text="as `result_backend` where that offers one, else as `broker_url`",
+        group=_GROUP,
+    ),
+    Setting(
+        name="result_allowed_exceptions",
+        type=Sequence[str] | None,
+        default=None,
+        help="Exception classes, as dotted names or patterns such as `proj.*`, that a failed "
+        "task's error may be rebuilt as, besides Python's own and umbel's. Nothing is imported "
+        "for it: others become `RemoteTaskError`.",
+        default_text="all that are imported already",
         group=_GROUP,
     ),
     Setting(
