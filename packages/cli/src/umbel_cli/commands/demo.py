@@ -12,7 +12,7 @@ from types import FrameType
 
 import click
 
-from umbel_cli.demo.corpus import library_folder, source_files
+from umbel_cli.demo.corpus import PACKAGES, library_folder, source_files
 from umbel_cli.demo.job import Job
 from umbel_cli.demo.progress import shown
 from umbel_cli.demo.report import as_document, next_steps, print_report
@@ -44,7 +44,8 @@ def demo(
     job = Job(files, fresh=fresh)
     if job.resumed:
         state.note(f"going on with the run that was stopped: {job.done} of {job.total} are done")
-    state.note(f"indexing {job.total:,} files of {library_folder()} in {count} processes")
+    more = " and of installed packages" if any(f.startswith(PACKAGES) for f in files) else ""
+    state.note(f"indexing {job.total:,} files of {library_folder()}{more} in {count} processes")
     log = Path(FOLDER) / "demo-worker.log"
     if not job.resumed:
         log.unlink(missing_ok=True)

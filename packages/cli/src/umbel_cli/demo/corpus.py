@@ -1,4 +1,8 @@
-"""What the demo works on: the source files of the standard library on this machine."""
+"""What the demo works on: the source files of the standard library on this machine.
+
+Some systems install a library without its tests, which is small. Then the packages that are
+installed beside it come along, so that there is always enough to do.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,10 @@ from pathlib import Path
 
 #: Folders inside the library's that aren't part of it, or hold no sources.
 _LEFT_OUT = frozenset({"site-packages", "dist-packages", "__pycache__"})
+#: A library of fewer files than this is a small one; packages then fill up to that many.
+_FEW, _ENOUGH = 1000, 1500
+#: Begins the names of files of installed packages.
+PACKAGES = "site-packages/"
 
 
 def library_folder() -> Path:
@@ -16,21 +24,33 @@ def library_folder() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def source_files(*, limit: int | None = None) -> list[str]:
-    """Return the library's source files, relative to its folder, sorted; at most `limit`.
+def source_files(*, limit: int | None = None, few: int = _FEW) -> list[str]:
+    """Return the names of the files to index, sorted; at most `limit`.
 
-    With a limit they are spread over the whole library, not its first ones.
+    They are relative to the library's folder, or begin with `PACKAGES`. With a limit they are
+    spread over the whole library, not its first ones. Where the library has fewer than `few`
+    files, installed packages fill up.
     """
-    root = library_folder()
-    files = sorted(_walk(root))
+    files = sorted(_walk(library_folder()))
+    if len(files) < few:
+        packages = Path(sysconfig.get_path("purelib"))
+        files += [PACKAGES + file for file in sorted(_walk(packages))][: _ENOUGH - len(files)]
     if limit is None or limit >= len(files):
         return files
     return [files[at * len(files) // limit] for at in range(limit)]
 
 
+def source_path(file: str) -> Path:
+    """Return where the file named `file` is."""
+    if file.startswith(PACKAGES):
+        return Path(sysconfig.get_path("purelib")) / file.removeprefix(PACKAGES)
+    return library_folder() / file
+
+
 def module_name(file: str) -> str:
-    """Return the dotted name of the module in `file`, a path relative to the library."""
-    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    """Return the dotted name of the module in `file`."""
+    path = file.removeprefix(PACKAGES).removesuffix(".py").removesuffix("/__init__")
+    return path.replace("/", ".")
 
 
 def _walk(root: Path) -> Iterator[str]:

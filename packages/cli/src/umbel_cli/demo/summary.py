@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from umbel_cli.demo.analysis import SourceReport, analyse
-from umbel_cli.demo.corpus import library_folder
+from umbel_cli.demo.corpus import source_path
 
 
 class Totals(TypedDict):
@@ -46,8 +46,7 @@ def add_up(reports: Iterable[SourceReport]) -> Totals:
 
 def by_plain_loop(files: Sequence[str]) -> Totals:
     """Return the sums over `files`, without umbel: one after the other, in this process."""
-    root = library_folder()
-    return add_up(analyse((root / file).read_bytes()) for file in files)
+    return add_up(analyse(source_path(file).read_bytes()) for file in files)
 
 
 def shares(pids: Iterable[int]) -> dict[int, int]:

@@ -6,7 +6,7 @@ import os
 
 from umbel import Umbel
 from umbel_cli.demo.analysis import SourceReport, analyse
-from umbel_cli.demo.corpus import library_folder
+from umbel_cli.demo.corpus import source_path
 
 #: Where the demo keeps its messages, results and notes: below the folder it is started in.
 FOLDER = ".umbel"
@@ -32,6 +32,6 @@ class FileReport(SourceReport):
 
 @app.task(resultrepr_maxsize=120)  # for the log
 def index_file(file: str) -> FileReport:
-    """Count what is in `file`, a path relative to the standard library's folder."""
-    source = (library_folder() / file).read_bytes()
+    """Count what is in `file`, as `umbel_cli.demo.corpus` names it."""
+    source = source_path(file).read_bytes()
     return {"file": file, "pid": os.getpid(), **analyse(source)}
