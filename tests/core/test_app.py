@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import sys
+import threading
 import types
 import weakref
 
@@ -376,3 +377,25 @@ def test_loggers_have_nobodys_handlers(app):
     app.finalize()
 
     assert logging.getLogger("umbel").handlers == []
+
+
+def test_thread_that_comes_amid_finalizing_sees_all_tasks(app, monkeypatch):
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def slow(of):
+        begun.set()
+        go_on.wait(30)
+        of.define_task(sample, options={"name": "shared"})
+
+    monkeypatch.setattr("umbel.app.take_shared_tasks", slow)
+    first = threading.Thread(target=app.finalize)
+    first.start()
+    begun.wait(30)
+    second = threading.Thread(target=lambda: seen.append("shared" in app.tasks))
+    second.start()
+    second.join(0.05)
+    go_on.set()
+    first.join()
+    second.join()
+
+    assert seen == [True]

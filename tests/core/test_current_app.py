@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import subprocess
 import sys
 import weakref
@@ -178,3 +179,12 @@ def test_library_of_shared_tasks_makes_no_app(tmp_path):
     )
 
     assert done.stdout.strip() == "0"
+
+
+@pytest.mark.parametrize("name", ["__self__", "__signature__", "pytestmark"])
+def test_shared_task_without_an_app_can_be_asked_for_what_it_has_not(name):
+    assert not hasattr(make_shared(), name)
+
+
+def test_shared_task_without_an_app_has_a_signature():
+    assert list(inspect.signature(make_shared()).parameters) == ["x", "y"]

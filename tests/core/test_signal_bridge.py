@@ -414,3 +414,29 @@ def wait_for(condition, timeout_s=10.0):
     while not condition():
         assert time.monotonic() < deadline, "it didn't happen in time"
         time.sleep(0.005)
+
+
+def test_heartbeats_are_told(hear, tell):
+    heard, worker = hear("heartbeat_sent"), object()
+
+    tell("worker_heartbeat", worker)
+
+    assert heard == [(worker, {})]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_is_told_that_it_is_one(app, hear):
+    heard = hear("on_after_fork")
+    reader, writer = os.pipe()
+
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, b"told" if heard == [(app, {})] else b"not told")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    told = os.read(reader, 100)
+    os.close(reader)
+    os.close(writer)
+
+    assert told == b"told"
+    assert heard == []

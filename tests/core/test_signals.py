@@ -242,3 +242,17 @@ def test_connecting_and_sending_need_no_asyncio():
 
 def test_repr_names_signal_and_arguments(signal):
     assert repr(signal) == "<Signal: task_sample providing_args={x}>"
+
+
+def test_receiver_that_dies_amid_a_connect_leaves_the_list_to_it(signal):
+    def dying(**named):
+        return None
+
+    signal.connect(dying)
+    with signal._lock:  # another thread connects: it has read the list, and will replace it
+        read = signal._connections
+        del dying
+        gc.collect()
+        assert signal._connections is read
+
+    assert signal.receivers == []

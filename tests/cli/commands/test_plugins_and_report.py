@@ -4,6 +4,14 @@ import json
 import platform
 
 
+def install(write, name, hooks):
+    """Install a plugin whose hooks module has the text `hooks`."""
+    write(f"site/{name}_hooks.py", hooks)
+    info = f"site/umbel_{name}-1.0.dist-info"
+    write(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: umbel-{name}\nVersion: 1.0\n")
+    write(f"{info}/entry_points.txt", f"[umbel]\n{name} = {name}_hooks\n")
+
+
 def test_plugins_and_their_offers_are_listed(invoke):
     result = invoke("plugins", "--json")
 
@@ -21,10 +29,7 @@ def test_plugins_are_listed_for_people(invoke):
 
 
 def test_plugin_that_cannot_be_loaded_is_named_and_fails_the_command(umbel, write, own_folder):
-    write("site/broken_hooks.py", "import no_such_library\n")
-    info = "site/umbel_broken-1.0.dist-info"
-    write(f"{info}/METADATA", "Metadata-Version: 2.1\nName: umbel-broken\nVersion: 1.0\n")
-    write(f"{info}/entry_points.txt", "[umbel]\nbroken = broken_hooks\n")
+    install(write, "broken", "import no_such_library\n")
 
     ended = umbel("plugins", env={"PYTHONPATH": str(own_folder / "site")})
 
@@ -32,6 +37,25 @@ def test_plugin_that_cannot_be_loaded_is_named_and_fails_the_command(umbel, writ
     assert "umbel-broken 1.0" in ended.stdout
     assert "no_such_library" in ended.stdout
     assert "brokers: memory, sqlite" in ended.stdout
+
+
+def test_broken_plugin_is_told_of_once_and_of_no_other_plugin(umbel, write, own_folder):
+    install(write, "broken", "import no_such_library\n")
+
+    ended = umbel("plugins", env={"PYTHONPATH": str(own_folder / "site")})
+
+    assert ended.stdout.count("can't be used") == 1
+
+
+def test_name_that_two_plugins_offer_is_told_of_both(umbel, write, own_folder):
+    hooks = "from umbel.hookspecs import hookimpl\n@hookimpl\ndef umbel_brokers(): "
+    install(write, "one", hooks + "return {'acme': print}\n")
+    install(write, "two", hooks + "return {'acme': print}\n")
+
+    ended = umbel("plugins", "--json", env={"PYTHONPATH": str(own_folder / "site")})
+
+    told = {row["name"] for row in json.loads(ended.stdout) if row["problems"]}
+    assert (ended.code, told) == (1, {"one", "two"})
 
 
 def test_report_has_versions_and_platform(invoke):

@@ -174,6 +174,7 @@ def test_expires_of_the_task_holds_where_the_call_says_nothing(build, now):
         ({"eta": "tomorrow"}, "eta isn't an ISO 8601 time: 'tomorrow'"),
         ({"expires": object()}, "expires must be seconds"),
         ({"time_limit": "1"}, "time_limit must be seconds"),
+        ({"task_id": 7}, "task_id must be text, not 7"),
         ({"priority": 256}, "priority must be 0 to 255, not 256"),
         ({"priority": -1}, "priority must be 0 to 255, not -1"),
         ({"priority": "high"}, "priority must be 0 to 255, not 'high'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -107,3 +108,33 @@ def test_pauses_grow_with_failures_up_to_a_bound():
     assert 0.05 <= pauses[0] <= 0.1
     assert 0.4 <= pauses[1] <= 0.8
     assert 2.5 <= pauses[2] <= 5.0
+
+
+def test_callback_that_raises_no_exception_but_worse_stops_nobody(waiter, store, caplog):
+    def cancelled(arrival):
+        raise asyncio.CancelledError
+
+    arrived = []
+    waiter.add("t1", cancelled)
+    store("t1", 1)
+    wait_until(lambda: "a callback on the result of task 't1' failed" in caplog.text)
+    waiter.add("t2", arrived.append)
+    store("t2", 2)
+
+    wait_until(lambda: arrived)
+
+
+def test_thread_that_cannot_start_is_tried_again(waiter, store, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    arrived = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            waiter.add("t1", arrived.append)
+    assert len(waiter) == 0
+
+    waiter.add("t2", arrived.append)
+    store("t2", 2)
+    wait_until(lambda: arrived)

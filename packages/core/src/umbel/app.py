@@ -6,6 +6,7 @@ use of what needs it.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from umbel.autodiscovery import Packages, import_entry_points, import_modules, related_modules
 from umbel.clock import SYSTEM_CLOCK, Clock
 from umbel.control import Control
-from umbel.current_app import add_app, set_current, take_shared_tasks
+from umbel.current_app import add_app, live_apps, set_current, take_shared_tasks
 from umbel.events import EVENTS, Events, notify
 from umbel.functions import is_coroutine_function, short_name
 from umbel.handles import Handles
@@ -26,7 +27,7 @@ from umbel.sending import SendingApp
 from umbel.serializers import Serializers
 from umbel.settings import Settings
 from umbel.signal_bridge import SignalBridge
-from umbel.signals import Signal, Signals
+from umbel.signals import EVERY_APP, Signal, Signals
 from umbel.tasks.task import AsyncTask, Task
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Umbel(SendingApp):
         self.signals = Signals()
         #: Whether all tasks are bound to the settings.
         self.finalized = False
+        #: Finalized to the end: other threads wait for that.
+        self._bound = False
         self.shared_tasks: dict[Any, Task[..., Any]] = {}
         self._publish_listeners = PublishListeners()
         self._lock = threading.RLock()
@@ -193,7 +196,7 @@ class Umbel(SendingApp):
     @property
     def tasks(self) -> TaskRegistry:
         """All tasks by name; finalizes the app."""
-        if not self.finalized:
+        if not self._bound:
             self.finalize()
         return self.registry
 
@@ -218,6 +221,7 @@ class Umbel(SendingApp):
                 take_shared_tasks(self)
                 for task in list(self.registry.values()):
                     task.resolve_options()
+                self._bound = True
             except BaseException:
                 self.finalized = False
                 raise
@@ -340,6 +344,11 @@ class Umbel(SendingApp):
         """Sent when all tasks are bound."""
         return self.signals.on_after_finalize
 
+    @property
+    def on_after_fork(self) -> Signal:
+        """Sent in a process that was forked from one with this app."""
+        return self.signals.on_after_fork
+
     # -- running --------------------------------------------------------------------------------
 
     def worker(self, **options: Any) -> EmbeddedWorker:
@@ -389,9 +398,26 @@ class Umbel(SendingApp):
         if self.events.app_configured:
             notify(self.events.app_configured, self)
 
+    def _forked(self) -> None:
+        """Tell, in a forked process, that it is one."""
+        told = (self.signals.on_after_fork, EVERY_APP.on_after_fork)
+        if self._events is None and not any(signal.has_listeners() for signal in told):
+            return  # an app that isn't used loads no plugin for this
+        if self.events.app_forked:
+            notify(self.events.app_forked, self)
+
     def _settings_changed(self) -> None:
         """Forget what was made from settings that have changed since."""
         self._publisher = None
         if self.finalized:
             for task in self.registry.values():
                 task.resolve_options()
+
+
+def _tell_of_fork() -> None:
+    for app in live_apps():
+        app._forked()  # noqa: SLF001 - the app's own, of the same module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tell_of_fork)

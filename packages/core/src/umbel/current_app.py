@@ -51,6 +51,11 @@ def add_app(app: CurrentApp) -> None:
     _apps.add(app)
 
 
+def live_apps() -> list[Any]:
+    """Return the apps of this process that somebody still holds."""
+    return list(_apps)
+
+
 def set_current(app: CurrentApp | None) -> None:
     """Make `app` the one that shared tasks resolve to; None: choose none."""
     global _chosen  # noqa: PLW0603 - the one thing that is global by design
@@ -122,7 +127,14 @@ class SharedTask:
         return self._function(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.current(), name)
+        try:
+            task = self.current()
+        except NoCurrentAppError as exc:
+            if hasattr(Task, name):
+                raise
+            # So that `hasattr`, and all that asks it (inspect, pytest), needs no app.
+            raise AttributeError(f"a task has no attribute {name!r} without an app: {exc}") from exc
+        return getattr(task, name)
 
     def __reduce__(self) -> str:
         return str(self.__qualname__)

@@ -29,6 +29,7 @@ class Events:
 
     app_configured: Listeners = ()
     app_finalized: Listeners = ()
+    app_forked: Listeners = ()
     import_modules: Listeners = ()
     message_publishing: Listeners = ()
     message_published: Listeners = ()
@@ -44,6 +45,7 @@ class Events:
     task_internal_error: Listeners = ()
     worker_starting: Listeners = ()
     worker_ready: Listeners = ()
+    worker_heartbeat: Listeners = ()
     worker_stopping: Listeners = ()
     worker_stopped: Listeners = ()
     process_starting: Listeners = ()

@@ -85,6 +85,11 @@ def umbel_app_finalized(app: Any) -> None:
 
 
 @hookspec
+def umbel_app_forked(app: Any) -> None:
+    """This process was forked from one that has the app; told in the new process."""
+
+
+@hookspec
 def umbel_import_modules(app: Any) -> None:
     """The app is about to import its task modules."""
 
@@ -168,6 +173,11 @@ def umbel_worker_starting(worker: Any) -> None:
 @hookspec
 def umbel_worker_ready(worker: Any) -> None:
     """The node consumes."""
+
+
+@hookspec
+def umbel_worker_heartbeat(worker: Any) -> None:
+    """The node's lease was renewed; told in a thread of its own, every third of the lease."""
 
 
 @hookspec

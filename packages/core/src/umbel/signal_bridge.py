@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -157,6 +158,7 @@ _FROM_EVENTS: dict[str, tuple[str, Callable[..., Words | None]]] = {
     ),
     "worker_init": ("worker_starting", lambda worker: Words(worker, {})),
     "worker_ready": ("worker_ready", lambda worker: Words(worker, {})),
+    "heartbeat_sent": ("worker_heartbeat", lambda worker: Words(worker, {})),
     "worker_shutting_down": (
         "worker_stopping",
         lambda worker, how: Words(_name(worker), {"sig": None, "how": how, "exitcode": None}),
@@ -168,6 +170,7 @@ _FROM_EVENTS: dict[str, tuple[str, Callable[..., Words | None]]] = {
     "import_modules": ("import_modules", lambda app: Words(app, {})),
     "on_after_configure": ("app_configured", lambda app: Words(app, {"source": app.conf})),
     "on_after_finalize": ("app_finalized", lambda app: Words(app, {})),
+    "on_after_fork": ("app_forked", lambda app: Words(app, {})),
 }
 
 
@@ -180,15 +183,19 @@ class SignalBridge:
     def __init__(self, signals: Signals, events: Events, publishing: PublishListeners) -> None:
         self._signals, self._events, self._publishing = signals, events, publishing
         self._bridged: set[str] = set()
+        self._lock = threading.Lock()
         wake = weakref.WeakMethod(self.wake)
         for signal in (*signals, *EVERY_APP):
             signal.on_first_receiver(wake)
 
     def wake(self, name: str) -> None:
         """Begin to tell the signal `name`, since somebody listens. Repeatable."""
-        if name in self._bridged:
-            return
-        self._bridged.add(name)
+        with self._lock:
+            if name not in self._bridged:
+                self._bridged.add(name)
+                self._bridge(name)
+
+    def _bridge(self, name: str) -> None:
         if name == "before_task_publish":
             self._publishing.before = (*self._publishing.before, self._before)
         elif name == "after_task_publish":

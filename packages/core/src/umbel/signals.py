@@ -60,11 +60,13 @@ SIGNALS: dict[str, tuple[str, ...]] = {
     "worker_process_init": (),
     "worker_process_shutdown": ("pid", "exitcode"),
     "worker_ready": (),
+    "heartbeat_sent": (),
     "worker_shutting_down": ("sig", "how", "exitcode"),
     "worker_shutdown": (),
     "on_configure": (),
     "on_after_configure": ("source",),
     "on_after_finalize": (),
+    "on_after_fork": (),
 }
 
 
@@ -253,8 +255,12 @@ class Signal:
         return weakref.ref(receiver, self._drop_dead)
 
     def _drop_dead(self, _: Any) -> None:
-        # No lock: this runs wherever garbage is collected. Losing a race leaves a dead entry.
-        self._connections = self._alive()
+        # Never waits: this runs wherever garbage is collected. A dead entry may stay for a while.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._connections = self._alive()
+            finally:
+                self._lock.release()
 
     def __repr__(self) -> str:
         return f"<Signal: {self.name} providing_args={{{', '.join(self.providing_args)}}}>"
@@ -328,11 +334,13 @@ class Signals:
     worker_process_init: Signal
     worker_process_shutdown: Signal
     worker_ready: Signal
+    heartbeat_sent: Signal
     worker_shutting_down: Signal
     worker_shutdown: Signal
     on_configure: Signal
     on_after_configure: Signal
     on_after_finalize: Signal
+    on_after_fork: Signal
 
     def __init__(self) -> None:
         for name, providing in SIGNALS.items():
@@ -365,5 +373,6 @@ worker_before_create_process = EVERY_APP.worker_before_create_process
 worker_process_init = EVERY_APP.worker_process_init
 worker_process_shutdown = EVERY_APP.worker_process_shutdown
 worker_ready = EVERY_APP.worker_ready
+heartbeat_sent = EVERY_APP.heartbeat_sent
 worker_shutting_down = EVERY_APP.worker_shutting_down
 worker_shutdown = EVERY_APP.worker_shutdown

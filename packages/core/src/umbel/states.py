@@ -61,6 +61,16 @@ def is_final(state: str) -> bool:
     return state in READY_STATES or state in (REJECTED, IGNORED)
 
 
+def order_in_rank(state: str) -> int:
+    """Return which result of one run stands: of two, that of the lower order gives way.
+
+    That a task started is stored a moment after it did, when it may have told more already.
+    """
+    if is_final(state):
+        return 1
+    return -1 if state in (PENDING, RECEIVED, STARTED) else 0
+
+
 def may_follow(current: str, new: str) -> bool:
     """Tell whether a task in `current` may become `new`; users' own states count as STARTED."""
     try:

@@ -83,6 +83,10 @@ class BackendStoringSuite(BackendKit):
     def test_unfinal_result_replaces_an_unfinal_one_of_the_same_rank(self) -> None:
         self._assert_replaces(result(state="STARTED"), result(state="PROGRESS"))
 
+    def test_start_is_refused_after_what_the_same_run_told_since(self) -> None:
+        for told in ("PROGRESS", "RETRY"):
+            self._assert_refused(result(state=told), result(state="STARTED"))
+
     def test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank(self) -> None:
         for final in ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"):
             self._assert_refused(result(state=final), result(state="STARTED"))

@@ -23,7 +23,7 @@ Maker = Callable[[type[Any], FakeClock], Callable[[], Any]]
 
 _SLOW_WORDS = (
     "waiting", "woken", "wakes", "interrupt", "no_longer", "who_wait", "end_a_wait", "ended_by",
-    "concurrent", "threads", "thousand",
+    "concurrent", "one_winner", "returns_what_is", "returns_at_once", "threads", "thousand",
 )  # fmt: skip
 
 

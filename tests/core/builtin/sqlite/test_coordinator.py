@@ -6,6 +6,7 @@ import pytest
 
 from umbel.builtin.sqlite.coordinator import SqliteCoordinator
 from umbel.errors import BackendError
+from umbel_testing import FakeClock
 
 
 def test_counter_is_a_value_as_well(coordinator):
@@ -73,6 +74,20 @@ def test_rate_over_a_long_time_is_exact(coordinator, clock):
 
     # A burst of 7, then 0.7 a second for 1,000 seconds.
     assert 706 <= taken <= 708
+
+
+def test_rate_goes_on_where_the_clock_was_set_back(open_handle, clock):
+    coordinator = open_handle(SqliteCoordinator, clock)
+    coordinator.take("key", limit=1, period_s=10)
+    earlier = open_handle(SqliteCoordinator, FakeClock(clock.time() - 3600))
+
+    assert earlier.take("key", limit=1, period_s=10) == pytest.approx(10)
+
+
+def test_rate_that_was_made_faster_is_not_held_up_by_the_slow_one(coordinator):
+    coordinator.take("key", limit=1, period_s=3600)
+
+    assert coordinator.take("key", limit=1, period_s=1) == pytest.approx(1)
 
 
 def test_events_are_kept_for_a_minute_and_then_dropped(coordinator, clock, query):

@@ -102,6 +102,73 @@ def test_failed_transaction_leaves_nothing(database):
     assert database.read(1.0, lambda cx: cx.execute("SELECT * FROM queues").fetchall()) == []
 
 
+@pytest.fixture
+def raise_at(monkeypatch):
+    """Has KeyboardInterrupt raised as a statement returns, as a signal's handler would."""
+
+    def arm(statement):
+        class Interrupted(sqlite3.Connection):
+            def execute(self, sql, *values):
+                cursor = super().execute(sql, *values)
+                if armed and sql == statement:
+                    armed.clear()
+                    raise KeyboardInterrupt
+                return cursor
+
+        connect, armed = sqlite3.connect, []
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda *args, **named: connect(*args, factory=Interrupted, **named)
+        )
+        return lambda: armed.append(True)
+
+    return arm
+
+
+def test_interrupt_as_a_transaction_begins_leaves_none_open(database, raise_at):
+    interrupt = raise_at("BEGIN IMMEDIATE")
+    database.write(1.0, False, one)
+    interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        database.write(1.0, False, one)
+
+    assert database.write(1.0, False, one) == 1
+
+
+def test_interrupt_as_the_level_changes_leaves_later_sends_durable(database, raise_at):
+    interrupt = raise_at("PRAGMA synchronous = NORMAL")
+    database.write(1.0, True, one)
+    interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        database.write(1.0, False, one)
+
+    level = database.write(1.0, True, lambda cx: cx.execute("PRAGMA synchronous").fetchone()[0])
+    assert level == 2
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_half_read_cursor_in_a_traceback_pins_nothing(database, path, writes):
+    def half(cx):
+        cursor = cx.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+            "LIMIT 9) SELECT i, (SELECT count(*) FROM queues) FROM n"
+        )
+        cursor.fetchone()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as kept:
+        database.write(1.0, False, half) if writes else database.read(1.0, half)
+    other = sqlite3.connect(path, timeout=0.0)
+    other.execute("INSERT INTO queues VALUES ('theirs')")
+    other.commit()
+    other.close()
+
+    database.write(0.0, False, lambda cx: cx.execute("INSERT INTO queues VALUES ('ours')"))
+    assert database.read(0.0, lambda cx: cx.execute("SELECT count(*) FROM queues").fetchone()) == (
+        2,
+    )
+    assert kept.tb is not None
+
+
 def test_build_that_wipes_what_is_deleted_is_told_not_to(database):
     assert database.read(1.0, lambda cx: cx.execute("PRAGMA secure_delete").fetchone()) == (0,)
 
@@ -278,6 +345,33 @@ print(broker.stats("child").ready)
     )
 
     assert said == ["20"]
+
+
+@needs_fork
+def test_threads_that_fork_at_once_leave_no_lock_and_no_connection_behind(url):
+    said = run_forking(
+        url,
+        """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+database = REGISTRY.acquire(sys.argv[1][10:])
+statuses = []
+def fork():
+    for _ in range(25):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if database._cx is None else 1)
+        statuses.append(os.waitpid(child, 0)[1])
+threads = [threading.Thread(target=fork) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(statuses), any(statuses), database._lock.locked())
+""",
+    )
+
+    assert said == ["100", "False", "False"]
 
 
 @needs_fork

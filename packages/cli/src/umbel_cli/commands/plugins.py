@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from umbel.plugins import installed_plugins
+from umbel.errors import PluginClashError
+from umbel.plugins import PluginReport, installed_plugins
 from umbel_cli.catalog import Catalog
 from umbel_cli.exits import ExitCode
 from umbel_cli.output import print_json
@@ -38,7 +41,9 @@ def installed() -> list[dict[str, Any]]:
     for offered in catalog.all():
         commands[offered.plugin].append(offered.name)
     rows = []
-    for report in installed_plugins().report():
+    reports = installed_plugins().report()
+    clashes = _clashes(reports)
+    for report in reports:
         label = report.distribution or report.name
         offers = {f"{kind}s": list(names) for kind, names in report.offers.items()}
         if label in commands:
@@ -50,11 +55,37 @@ def installed() -> list[dict[str, Any]]:
                 "version": report.version,
                 "error": report.error,
                 "offers": offers,
-                "problems": [text for text in catalog.problems if f" {label}" in text],
+                "problems": [
+                    *clashes.get(label, ()),
+                    *_problems_of(label, catalog, is_known=report.error is not None),
+                ],
                 "load_ms": round(report.load_ms, 1),
             }
         )
     return rows
+
+
+def _clashes(reports: Sequence[PluginReport]) -> dict[str, list[str]]:
+    """Return what can't be used since two plugins offer it, for each of them."""
+    holders: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for report in reports:
+        for kind, names in report.offers.items():
+            for name in names:
+                holders[kind, name].append(report.distribution or report.name)
+    found: dict[str, list[str]] = defaultdict(list)
+    for (kind, name), labels in holders.items():
+        if len(labels) > 1:
+            text = str(PluginClashError(kind, name, sorted(labels)))
+            for label in labels:
+                found[label].append(text)
+    return found
+
+
+def _problems_of(label: str, catalog: Catalog, *, is_known: bool) -> list[str]:
+    """Return what is wrong with the commands of `label`; nothing twice where `is_known`."""
+    names_it = re.compile(rf"(?<![\w.-]){re.escape(label)}(?![\w.-])")
+    found = [text for text in catalog.problems if names_it.search(text)]
+    return [text for text in found if not (is_known and "can't be loaded" in text)]
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -42,8 +42,8 @@ class Backend(ABC):
         """Store `results`; return once they are as durable as the store makes them.
 
         A result replaces one of its task unless that one is of a higher `rank`, or of the same
-        rank and final where the new one is not. So a repeat is harmless, and a late write
-        of a superseded delivery is refused.
+        rank and its state of a higher `umbel.states.order_in_rank`. So a repeat is harmless, a
+        late write of a superseded delivery is refused, and a late STARTED hides no progress.
 
         Returns: Ids of the tasks whose result was refused. Empty in the ordinary case.
         Raises: BackendUnavailableError: unknown whether it was done; the call may be repeated.

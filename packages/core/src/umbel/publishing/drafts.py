@@ -125,6 +125,10 @@ def draft_message(
     Raises: InvalidTaskError: an option has a wrong value.
     """
     task_id = options.get("task_id") or new_id()
+    if not isinstance(task_id, str):
+        raise InvalidTaskError(
+            f"sending task {name!r}: task_id must be text, not {task_id!r:.80}; pass str() of it"
+        )
     root_id: str = task_id
     parent_id: str | None = None
     if parent is not None:

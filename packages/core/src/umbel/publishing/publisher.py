@@ -129,7 +129,8 @@ class Publisher:
         Raises:
             InvalidTaskError: an option has a wrong value.
             EncodeError: an argument can't be encoded.
-            BrokerUnavailableError: the broker couldn't be reached; nothing was sent.
+            BrokerUnavailableError: the broker didn't take it in time. Where its answer was lost
+                on the way, it may have it all the same; another try by umbel sends the same id.
         """
         request = current_request()
         parcel = self._parcel(call, None if request is NO_REQUEST else request)

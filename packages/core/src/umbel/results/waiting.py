@@ -149,15 +149,15 @@ class ResultWaiter:
         with self._changed:
             if self._stopped:
                 raise waiting_failed(task_id, BackendError("the app was closed"))
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="umbel-results", daemon=True)
+                thread.start()  # may fail; it needs the lock before it looks at anything
+                self._thread = thread
             self._waiting.setdefault(task_id, {})[waiting] = None
             self._fresh.append(task_id)
             # Once is enough however many are added until the thread looks again.
             wake, self._woken = self._at_backend and not self._woken, True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="umbel-results", daemon=True)
-                self._thread.start()
-            else:
-                self._changed.notify()
+            self._changed.notify()
         if wake:
             self._backend.interrupt()
         return waiting
@@ -281,7 +281,8 @@ class ResultWaiter:
         for loop, arrivals in by_loop.items():
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
                 loop.call_soon_threadsafe(_hand_over, arrivals)
-        _hand_over(direct)
+        # On this thread, which all others wait for: a CancelledError must not end it, either.
+        _hand_over(direct, caught=BaseException)
 
     def _outage(self, exc: BackendUnavailableError) -> None:
         if self._failures == 0:
@@ -303,14 +304,16 @@ class ResultWaiter:
             self._changed.wait_for(lambda: self._stopped, pause_s)
 
 
-def _hand_over(arrivals: Iterable[tuple[Waiting, Arrival]]) -> None:
+def _hand_over(
+    arrivals: Iterable[tuple[Waiting, Arrival]], *, caught: type[BaseException] = Exception
+) -> None:
     for waiting, arrival in arrivals:
         if waiting.over:
             continue
         waiting.over = True
         try:
             waiting.deliver(arrival)
-        except Exception:
+        except caught:
             logger.exception("a callback on the result of task %r failed", waiting.task_id)
 
 

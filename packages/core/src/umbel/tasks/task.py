@@ -59,7 +59,8 @@ class Task(TaskDefinition, Generic[P, R]):
         Raises:
             TaskArgumentsError: the arguments don't fit the function.
             EncodeError: an argument can't be serialized.
-            BrokerUnavailableError: the broker couldn't be reached; nothing was sent.
+            BrokerUnavailableError: the broker didn't take it in time. Where its answer was lost
+                on the way, it may have it all the same; another try by umbel sends the same id.
         """
         return self._send(args, kwargs, {})
 

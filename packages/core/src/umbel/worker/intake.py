@@ -12,6 +12,7 @@ from umbel.outcomes import Ignored, Outcome, Rejected, Revoked
 from umbel.states import is_final
 from umbel.worker.admission import Drop, Hold, Run, admit
 from umbel.worker.jobs import Job, Settlement
+from umbel.worker.report import tell_not_run
 from umbel.worker.stored import outcome_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Intake:
                     held = Rejected("its time has not come", requeue=True, delay_s=until - now)
                     self._settle(job, held)
                 case Drop(outcome):
+                    tell_not_run(job, outcome)
                     self._settle(job, outcome)
         return jobs + self._not_finished(again) if again else jobs
 

@@ -63,6 +63,7 @@ class Node:
         coordinator: Coordinator | None,
         on_lease: Callable[[float, float], object],
         on_control: Callable[[ControlMessage], object],
+        on_heartbeat: Callable[[], object] = lambda: None,
     ):
         """Prepare; `start` begins.
 
@@ -73,10 +74,12 @@ class Node:
             on_lease: Told, after each renewal, from when until when (monotonic seconds) the
                 lease holds.
             on_control: Told of each command for this node.
+            on_heartbeat: Told after each renewal; of a broker without leases, never.
         """
         self._identity, self._broker = identity, broker
         self._backend, self._coordinator = backend, coordinator
         self._on_lease, self._on_control = on_lease, on_control
+        self._on_heartbeat = on_heartbeat
         self._has_lease = Capability.LEASE in broker.capabilities
         self._stopped = threading.Event()
         self._subscription: Subscription | None = None
@@ -156,6 +159,7 @@ class Node:
             self._on_lease(self._lease_since, asked_at + lease_s)
         except Exception:
             logger.exception("the lease was renewed and its processes could not be told")
+        self._on_heartbeat()
         return True
 
     def _recover(self) -> None:

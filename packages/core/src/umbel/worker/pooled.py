@@ -356,8 +356,11 @@ class PooledLane:
             return
         if is_busy:
             time.sleep(_GATHER_S)
-        if not settler.flush():
-            with self._changed:
+        is_settled = settler.flush()
+        with self._changed:
+            if is_settled:  # which a full lane waits for
+                self._changed.notify_all()
+            else:
                 self._changed.wait(_AGAIN_S)
 
     def _to_mark(self) -> list[PooledJob]:

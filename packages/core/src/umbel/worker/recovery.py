@@ -18,6 +18,7 @@ from umbel.worker.admission import poison
 from umbel.worker.board import JournalEntry, slot_key
 from umbel.worker.decode import Decoder, header_id
 from umbel.worker.jobs import Job, Settlement
+from umbel.worker.report import tell_not_run
 
 if TYPE_CHECKING:
     from umbel.interfaces.broker import Broker
@@ -122,17 +123,16 @@ class Recovery:
 
     def _settle_left(self, dead: DeadChild, delivery: Delivery) -> bool:
         """Settle a task that has an outcome, or isn't to run again; False: it is to."""
-        entry = dead.journal.get(delivery.receipt)
-        done_at = self._host.clock.time()
-        outcome = dead.doomed.get(slot_key(delivery.receipt))
+        entry, job = dead.journal.get(delivery.receipt), self._job(delivery)
         if entry is not None and entry.outcome is not None:
-            outcome, done_at = entry.outcome, entry.done_at
-        job = self._job(delivery)
+            self._settler.add(Settlement(delivery, entry.outcome, job, entry.done_at))
+            return True
+        outcome = dead.doomed.get(slot_key(delivery.receipt))
         if outcome is None:
             if job is None or job.runner.rejects_on_lost or not self._died_of(dead, delivery):
                 return False
             outcome = poison(1)
-        self._settler.add(Settlement(delivery, outcome, job, done_at))
+        self._add_not_run(Settlement(delivery, outcome, job, self._host.clock.time()))
         return True
 
     def _settle_early(self, dead: DeadChild, known: set[str]) -> None:
@@ -146,11 +146,19 @@ class Recovery:
                 receipt=receipt,
                 token=entry.early.token,
             )
-            outcome = entry.outcome or dead.doomed.get(slot_key(receipt)) or poison(1)
-            done_at = entry.done_at or self._host.clock.time()
-            self._settler.add(
-                Settlement(delivery, outcome, self._job(delivery), done_at, acked=True)
-            )
+            job = self._job(delivery)
+            if entry.outcome is not None:
+                done = Settlement(delivery, entry.outcome, job, entry.done_at, acked=True)
+                self._settler.add(done)
+            else:
+                outcome = dead.doomed.get(slot_key(receipt)) or poison(1)
+                now = self._host.clock.time()
+                self._add_not_run(Settlement(delivery, outcome, job, now, acked=True))
+
+    def _add_not_run(self, settlement: Settlement) -> None:
+        if settlement.job is not None:
+            tell_not_run(settlement.job, settlement.outcome)
+        self._settler.add(settlement)
 
     def _job(self, delivery: Delivery) -> Job | None:
         decoded = self._decoder.decode(delivery)

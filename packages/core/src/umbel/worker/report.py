@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from umbel.events import notify
 from umbel.outcomes import Failure, Outcome, Retry, Success
 
 if TYPE_CHECKING:
@@ -51,6 +52,16 @@ def log_finished(job: Job, outcome: Outcome) -> None:
             )
         case _:
             pass
+
+
+def tell_not_run(job: Job, outcome: Outcome) -> None:
+    """Tell the log and the listeners of a failure that no run of `job` has told of: lost, limits."""
+    if not isinstance(outcome, Failure):
+        return
+    logger.error("%s failed: %s", job.label, outcome.error.summary, extra=_context(job))
+    events = job.runner.events
+    if events.task_failed:
+        notify(events.task_failed, job.runner.task, job.request, outcome.error, None)
 
 
 def _context(job: Job) -> dict[str, str | None]:

@@ -41,7 +41,7 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 #: Errors that say nothing of the outcomes: the same call may work later. An unavailable broker
 #: or backend is a ConnectionError, which is an OSError.
-_PASSING = (OSError, QueueFullError, MemoryError)
+_OUTAGES = (OSError, MemoryError)
 
 
 class Settler:
@@ -186,13 +186,16 @@ class Settler:
         """Settle `batch`; return what is left of it, to be tried again."""
         try:
             self._settle(batch)
-        except _PASSING as exc:
+        except _OUTAGES as exc:
             self._note_outage(exc, len(batch))
             return batch
         except Exception as exc:  # noqa: BLE001 - a plugin's own errors are told by `_refused`
-            if len(batch) == 1:
-                return self._refused(batch[0], exc)
-            return self._one_by_one(batch)
+            if len(batch) > 1:
+                return self._one_by_one(batch)
+            if isinstance(exc, QueueFullError):
+                self._note_outage(exc, 1)
+                return batch
+            return self._refused(batch[0], exc)
         return []
 
     def _one_by_one(self, batch: list[Settlement]) -> list[Settlement]:
@@ -201,7 +204,7 @@ class Settler:
         for index, settlement in enumerate(batch):
             kept = self._attempt([settlement])
             left += kept
-            if kept and isinstance(self.outage, OSError):
+            if kept and isinstance(self.outage, _OUTAGES):
                 return left + batch[index + 1 :]
         return left
 

@@ -202,6 +202,7 @@ class Worker:
             coordinator=coordinator,
             on_lease=supervisor.set_lease,
             on_control=on_control,
+            on_heartbeat=self._tell_heartbeat,
         )
         try:
             node.start()
@@ -246,6 +247,7 @@ class Worker:
             coordinator=coordinator,
             on_lease=lease.set_lease,
             on_control=lambda _message: consumer.revocations.changed(),
+            on_heartbeat=self._tell_heartbeat,
         )
         foreground = Foreground(lane, node, self._shutdown(), on_phase=self._tell_stopping)
         try:
@@ -264,6 +266,10 @@ class Worker:
                 if handle is not None:
                     handle.close()
         return 0
+
+    def _tell_heartbeat(self) -> None:
+        if self.app.events.worker_heartbeat:
+            notify(self.app.events.worker_heartbeat, self)
 
     def _tell_stopping(self, how: str) -> None:
         if self.app.events.worker_stopping:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from umbel.builtin.memory.expiring import ExpiringMap
 from umbel.outcomes import StoredResult
-from umbel.states import is_final
+from umbel.states import order_in_rank
 
 
 class ResultStore:
@@ -49,4 +49,4 @@ class ResultStore:
 def _outranks(old: StoredResult, new: StoredResult) -> bool:
     if old.rank != new.rank:
         return old.rank > new.rank
-    return is_final(old.state) and not is_final(new.state)
+    return order_in_rank(old.state) > order_in_rank(new.state)

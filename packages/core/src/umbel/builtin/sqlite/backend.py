@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
 
-from umbel.builtin.sqlite.errors import Failures
+from umbel.builtin.sqlite.errors import Failures, UndoError
 from umbel.builtin.sqlite.store import Store, write_nothing
 from umbel.builtin.sqlite.urls import parse_url
 from umbel.builtin.sqlite.wakeup import Wakeup
@@ -15,7 +15,7 @@ from umbel.clock import Clock
 from umbel.errors import BackendError, BackendUnavailableError
 from umbel.interfaces.backend import Backend, BackendCapability
 from umbel.outcomes import StoredResult
-from umbel.states import is_final
+from umbel.states import is_final, order_in_rank
 
 FAILURES: Final = Failures(BackendError, BackendUnavailableError)
 
@@ -44,7 +44,7 @@ _FORGET = "DELETE FROM results WHERE task_id = ?"
 _Row = tuple[Any, ...]
 
 
-class _RefusedError(Exception):
+class _RefusedError(UndoError):
     """Some of the results were refused; nothing was done."""
 
 
@@ -143,7 +143,7 @@ def _row(result: StoredResult, now: float) -> _Row:
     return (
         result.task_id,
         state,
-        is_final(state),
+        order_in_rank(state),
         result.retries,
         result.token,
         ttl_s,

@@ -205,7 +205,8 @@ def _take(
 ) -> float:
     """Move the time at which all units are free again (in the algorithm: TAT)."""
     row = cx.execute("SELECT free_at FROM rates WHERE key = ?", (key,)).fetchone()
-    free_at = max(now, row[0]) if row is not None else now
+    # Never further off than a period: the clock was set back, or the rate was slower before.
+    free_at = min(max(now, row[0]), now + period_s) if row is not None else now
     free_at += cost * period_s / limit
     over_s = free_at - now - period_s
     if over_s > _ROUNDING_S:

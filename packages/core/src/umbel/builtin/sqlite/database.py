@@ -18,7 +18,13 @@ from random import random
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from umbel.builtin.sqlite import forks
-from umbel.builtin.sqlite.errors import ClosedError, breaks_connection, is_busy
+from umbel.builtin.sqlite.errors import (
+    TRANSLATED,
+    ClosedError,
+    UndoError,
+    breaks_connection,
+    is_busy,
+)
 from umbel.builtin.sqlite.schema import prepare
 from umbel.builtin.sqlite.urls import DEFAULT_FOLDER
 
@@ -34,6 +40,10 @@ STATEMENTS: Final = 256
 
 _FIRST_PAUSE_S = 0.0008
 _LONGEST_PAUSE_S = 0.01
+
+#: Errors that leave no statement half read. After any other, such as one that a signal's handler
+#: raised, a cursor in its traceback may hold on to an old snapshot, and the file with it.
+_ORDERLY: Final = (UndoError, *TRANSLATED)
 
 #: Connections of the parent process: neither used nor closed here, so never collected.
 _parked: list[sqlite3.Connection] = []
@@ -52,7 +62,8 @@ class Database:
         self._rests = False
         self._cx: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._full = False
+        #: The level of `synchronous`; None: not known, since setting it was interrupted.
+        self._full: bool | None = False
         self._closed = False
         forks.track(self)
 
@@ -75,6 +86,10 @@ class Database:
                 except sqlite3.Error as error:
                     patience = patience or _Patience(patience_s)
                     self._bear(error, patience)
+                except BaseException as error:
+                    if not isinstance(error, _ORDERLY):
+                        self._drop()
+                    raise
 
     def write(
         self,
@@ -91,12 +106,12 @@ class Database:
         Raises: sqlite3.Error, UnusableFileError, ClosedError.
         """
         with self._lock:
-            cx = self._begin(patience_s, full)
             try:
+                cx = self._begin(patience_s, full)
                 result = work(cx, *args, **kwargs)
                 cx.execute("COMMIT")
             except BaseException as error:
-                self._undo(cx, error)
+                self._undo(error)
                 raise
             return result
 
@@ -112,6 +127,7 @@ class Database:
             try:
                 cx = self._connection()
                 if full is not self._full:
+                    self._full = None
                     cx.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
                     self._full = full
                 cx.execute("BEGIN IMMEDIATE")
@@ -127,14 +143,19 @@ class Database:
         if not is_busy(error) or not patience.pause():
             raise error
 
-    def _undo(self, cx: sqlite3.Connection, error: BaseException) -> None:
+    def _undo(self, error: BaseException) -> None:
+        """End what may have begun: a signal's handler can raise even as BEGIN returns."""
         if isinstance(error, sqlite3.Error) and breaks_connection(error):
             self._drop()
             return
+        cx = self._cx
         try:
-            if cx.in_transaction:
+            # First, also where it is dropped: a cursor that lives on keeps a closed one open.
+            if cx is not None and cx.in_transaction:
                 cx.execute("ROLLBACK")
         except sqlite3.Error:
+            self._drop()
+        if not isinstance(error, _ORDERLY):
             self._drop()
 
     def _connection(self) -> sqlite3.Connection:

@@ -19,6 +19,10 @@ class ClosedError(Exception):
     """The handle was closed before."""
 
 
+class UndoError(Exception):
+    """Raised by a transaction's own work: nothing of it is to be done."""
+
+
 #: What `Failures.translate` knows how to turn into an error of umbel's.
 TRANSLATED = (sqlite3.Error, UnusableFileError, ClosedError, OverflowError, UnicodeEncodeError)
 

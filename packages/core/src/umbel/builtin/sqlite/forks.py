@@ -8,6 +8,7 @@ child for ever. So the locks are taken around each fork, and the child starts af
 from __future__ import annotations
 
 import os
+import threading
 from typing import Protocol
 from weakref import WeakSet
 
@@ -27,14 +28,18 @@ class ForkAware(Protocol):
 
 _tracked: WeakSet[ForkAware] = WeakSet()
 _resting: list[ForkAware] = []
+#: Held from before a fork until after it: two threads may fork at once.
+_turn = threading.RLock()
 
 
 def track(thing: ForkAware) -> None:
     """Tell `thing` of forks for as long as it lives."""
-    _tracked.add(thing)
+    with _turn:
+        _tracked.add(thing)
 
 
 def _before() -> None:
+    _turn.acquire()
     _resting[:] = list(_tracked)
     for thing in _resting:
         thing.before_fork()
@@ -44,9 +49,12 @@ def _in_parent() -> None:
     for thing in _resting:
         thing.after_fork_in_parent()
     _resting.clear()
+    _turn.release()
 
 
 def _in_child() -> None:
+    global _turn  # noqa: PLW0603 - other threads of the parent may wait for the old one
+    _turn = threading.RLock()
     for thing in _resting:
         thing.after_fork_in_child()
     _resting.clear()

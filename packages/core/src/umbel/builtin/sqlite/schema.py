@@ -74,6 +74,7 @@ _TABLES = (
     "CREATE TABLE consumers (number INTEGER PRIMARY KEY AUTOINCREMENT, consumer TEXT, node TEXT)",
     "CREATE INDEX consumers_consumer ON consumers (consumer)",
     "CREATE INDEX consumers_node ON consumers (node)",
+    # final: the order_in_rank() of the state: 1 final, 0 on the way, -1 only started.
     """CREATE TABLE results (
         task_id TEXT UNIQUE,
         state TEXT,

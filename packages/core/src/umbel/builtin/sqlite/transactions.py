@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from umbel.builtin.sqlite.errors import UndoError
 from umbel.builtin.sqlite.rows import MESSAGE_COLUMNS
 from umbel.builtin.sqlite.schema import DELAYED, HELD, NOBODY, READY
 
@@ -54,7 +55,7 @@ _GIVE_BACK_LATER: Final = (
 )
 
 
-class NotAllHeldError(Exception):
+class NotAllHeldError(UndoError):
     """Some of the deliveries aren't held any more; nothing was done."""
 
 
