@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A deadline an example is a timing test; on a busy machine it only tells that it is busy.
-settings.register_profile("umbel", deadline=None, print_blob=True)
-settings.load_profile("umbel")
-
 #: In CI a skipped test is a failed one: what isn't run there is never run.
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+# A deadline for an example only tells that a busy machine is busy. CI tries the same examples each
+# time; finding new ones is for those who can look into them.
+settings.register_profile("umbel", deadline=None, print_blob=True, derandomize=IN_CI)
+settings.load_profile("umbel")
 
 #: All processes that a test starts inherit this variable, also those that their parent left.
 _TOKEN_NAME = "PYTEST_STARTED_BY"
