@@ -134,6 +134,7 @@ class LoadsAThousandAtMost(MemoryBackend):
 
 @MUTANTS.caught_by(
     "test_same_result_again_is_accepted",
+    "test_start_is_refused_after_what_the_same_run_told_since",
     "test_storing_again_begins_the_time_anew",
     "test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank",
 )
@@ -157,15 +158,26 @@ class KeepsTheFirstUnfinal(Ranked):
         return old.rank > new.rank or (old.rank == new.rank and not is_final(new.state))
 
 
-@MUTANTS.caught_by("test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank")
+@MUTANTS.caught_by(
+    "test_start_is_refused_after_what_the_same_run_told_since",
+    "test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank",
+)
 class LetsTheUnfinalWin(Ranked):
     def refuses(self, old, new):
         return old.rank > new.rank
 
 
+@MUTANTS.caught_by("test_start_is_refused_after_what_the_same_run_told_since")
+class LetsALateStartWin(Ranked):
+    def refuses(self, old, new):
+        is_late = old.rank == new.rank and is_final(old.state) and not is_final(new.state)
+        return old.rank > new.rank or is_late
+
+
 @MUTANTS.caught_by(
     "test_result_of_a_later_delivery_replaces_whatever_is_there",
     "test_result_of_a_later_retry_replaces_one_of_a_higher_token",
+    "test_start_is_refused_after_what_the_same_run_told_since",
 )
 class KeepsWhateverIsFinal(Ranked):
     def refuses(self, old, new):
@@ -177,6 +189,7 @@ class KeepsWhateverIsFinal(Ranked):
     "test_highest_rank_wins_within_a_batch",
     "test_result_of_a_later_delivery_replaces_whatever_is_there",
     "test_result_of_a_later_retry_replaces_one_of_a_higher_token",
+    "test_start_is_refused_after_what_the_same_run_told_since",
 )
 class KeepsEveryFinalForGood(Ranked):
     def refuses(self, old, new):
@@ -188,6 +201,7 @@ class KeepsEveryFinalForGood(Ranked):
     "test_one_refusal_leaves_the_rest_of_the_batch",
     "test_result_of_a_superseded_delivery_is_refused",
     "test_result_of_an_earlier_retry_is_refused_even_with_a_higher_token",
+    "test_start_is_refused_after_what_the_same_run_told_since",
 )
 class LetsTheLastWin(Ranked):
     def refuses(self, old, new):
@@ -197,6 +211,7 @@ class LetsTheLastWin(Ranked):
 @MUTANTS.caught_by(
     "test_result_of_a_later_retry_replaces_one_of_a_higher_token",
     "test_result_of_an_earlier_retry_is_refused_even_with_a_higher_token",
+    "test_start_is_refused_after_what_the_same_run_told_since",
     "test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank",
 )
 class RanksByTokenAlone(Ranked):
@@ -208,6 +223,7 @@ class RanksByTokenAlone(Ranked):
     "test_highest_rank_wins_within_a_batch",
     "test_one_refusal_leaves_the_rest_of_the_batch",
     "test_result_of_a_superseded_delivery_is_refused",
+    "test_start_is_refused_after_what_the_same_run_told_since",
     "test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank",
 )
 class RanksByRetriesAlone(Ranked):
@@ -235,6 +251,7 @@ class RefusesWholeBatches(MemoryBackend):
     "test_one_refusal_leaves_the_rest_of_the_batch",
     "test_result_of_a_superseded_delivery_is_refused",
     "test_result_of_an_earlier_retry_is_refused_even_with_a_higher_token",
+    "test_start_is_refused_after_what_the_same_run_told_since",
     "test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank",
 )
 class RefusesInSilence(MemoryBackend):
@@ -249,6 +266,7 @@ class RefusesInSilence(MemoryBackend):
     "test_one_refusal_leaves_the_rest_of_the_batch",
     "test_result_of_a_superseded_delivery_is_refused",
     "test_result_of_an_earlier_retry_is_refused_even_with_a_higher_token",
+    "test_start_is_refused_after_what_the_same_run_told_since",
     "test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank",
 )
 class LooksThenWrites(MemoryBackend):

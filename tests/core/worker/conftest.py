@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import msgspec
 import pytest
 
 from umbel import Umbel
+from umbel.errors import BackendUnavailableError, BrokerUnavailableError
+from umbel.interfaces.broker import Broker
 from umbel.messages import Delivery, Message
 from umbel.outcomes import Outcome
 from umbel.signatures import Signature
@@ -89,3 +92,56 @@ def consumer(app: Umbel) -> Iterator[Consumer]:
     made.source.receive(max_messages=1, wait_s=0)  # so that the broker knows who it is
     yield made
     made.close()
+
+
+class Fault:
+    """Makes methods of a handle fail while `is_on`, and counts how often they were called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, target: Any, *names: str, error: Any):
+        self.is_on = True
+        self.calls = 0
+        self._error = error
+        for name in names:
+            monkeypatch.setattr(target, name, self._wrap(getattr(target, name)))
+
+    def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            if self.is_on:
+                raise self._error
+            return original(*args, **kwargs)
+
+        return call
+
+
+@pytest.fixture
+def fault(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fault]:
+    """Make a `Fault`: of a broker or backend that is out of reach, unless told otherwise."""
+
+    def make(target: Any, *names: str, error: BaseException | None = None) -> Fault:
+        if error is None:
+            is_broker = isinstance(target, Broker)
+            error = (BrokerUnavailableError if is_broker else BackendUnavailableError)("gone")
+        return Fault(monkeypatch, target, *names, error=error)
+
+    return make
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Any], threading.Thread]]:
+    """Run a lane in a thread; it is stopped after the test, and must end then."""
+    started: list[tuple[Any, threading.Thread]] = []
+
+    def run(lane: Any) -> threading.Thread:
+        thread = threading.Thread(target=lane.run, name="test-lane", daemon=True)
+        started.append((lane, thread))
+        thread.start()
+        return thread
+
+    yield run
+    for lane, thread in started:
+        lane.stop()
+        thread.join(20)
+        if thread.is_alive():
+            lane.give_up()
+            raise AssertionError("the lane did not end")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,9 @@ from umbel.errors import Ignore, Reject
 from umbel.messages import Message
 from umbel.outcomes import Failure, Ignored, Outcome, Rejected, Retry, Success
 from umbel.tasks import Task
+from umbel.worker.execute import run_sync
 from umbel.worker.jobs import Job
+from umbel.worker.limits import ShutdownInterrupt
 
 Run = Callable[[Job], Outcome]
 MakeJob = Callable[..., Job]
@@ -230,3 +233,73 @@ def test_a_failing_handler_changes_nothing(app: Umbel, job: MakeJob, run: Run) -
     app.task(name="ok", base=Broken)(lambda: 1)
 
     assert isinstance(run(job("ok")), Success)
+
+
+def test_context_variables_end_with_their_run(app: Umbel, job: MakeJob, run: Run) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+    @app.task(name="sets")
+    def sets() -> str:
+        found = variable.get()
+        variable.set("set")
+        return found
+
+    for _ in range(2):
+        outcome = run(job("sets"))
+        assert isinstance(outcome, Success)
+        assert outcome.value == b'"unset"'
+    assert variable.get() == "unset"
+
+
+@pytest.mark.parametrize("countdown", ["soon", float("inf"), 1e300])
+def test_a_retry_that_cannot_be_made_is_a_failure(
+    app: Umbel, job: MakeJob, run: Run, countdown: object
+) -> None:
+    @app.task(name="odd", autoretry_for=(ValueError,), retry_kwargs={"countdown": countdown})
+    def odd() -> None:
+        raise ValueError("why")
+
+    assert isinstance(run(job("odd")), Failure)
+
+
+def test_a_handler_that_exits_ends_nothing(app: Umbel, job: MakeJob, run: Run) -> None:
+    class Leaves(Task[..., Any]):
+        def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+            raise SystemExit(3)
+
+    app.task(name="leaves", base=Leaves)(lambda: 1)
+
+    assert isinstance(run(job("leaves")), Success)
+
+
+class Interrupting:
+    """A guard in whose own calls an interruption arrives."""
+
+    def __init__(self, at: str):
+        self._at = at
+        self.is_armed = False
+
+    def begin(self, soft_limit_s: float | None) -> None:
+        self.is_armed = True
+        if self._at == "begin":
+            raise ShutdownInterrupt
+
+    def end(self) -> None:
+        if self._at == "end":
+            self._at = ""
+            raise ShutdownInterrupt
+        self.is_armed = False
+
+
+@pytest.mark.parametrize("at", ["begin", "end"])
+def test_an_interruption_at_the_very_edge_of_a_task_leaves_no_guard_armed(
+    app: Umbel, job: MakeJob, at: str
+) -> None:
+    app.task(name="t")(lambda: 1)
+    guard = Interrupting(at)
+
+    outcome = run_sync(job("t"), guard, app.clock.time)
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.requeue
+    assert not guard.is_armed

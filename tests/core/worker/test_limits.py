@@ -148,3 +148,39 @@ def test_cancelled_deadlines_do_not_pile_up() -> None:
 
     assert len(watch._heap) < 1000
     watch.stop()
+
+
+def test_an_interrupted_coroutine_is_not_a_cancelled_one() -> None:
+    async def work() -> int:
+        try:
+            await asyncio.sleep(30)
+        except SoftTimeLimitExceeded:
+            task = asyncio.current_task()
+            assert task is not None
+            return task.cancelling()
+        return -1
+
+    async def main() -> int:
+        handle = Interruptible(work())
+
+        async def drive() -> int:
+            result: int = await handle
+            return result
+
+        task = asyncio.ensure_future(drive())
+        await asyncio.sleep(0)
+        handle.interrupt(task, SoftTimeLimitExceeded)
+        return await task
+
+    assert asyncio.run(main()) == 0
+
+
+def test_ending_twice_is_as_good_as_once() -> None:
+    watch = DeadlineWatch()
+    for guard in (MainThreadGuard(), ThreadGuard(watch)):
+        guard.begin(0.02)
+        guard.end()
+        guard.end()
+
+    spin(0.1)
+    watch.stop()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from project import wait_for
 
 from umbel import Umbel
-from umbel.errors import BackendUnavailableError, BrokerUnavailableError
+from umbel.errors import (
+    BackendUnavailableError,
+    BrokerError,
+    BrokerUnavailableError,
+    QueueFullError,
+)
 from umbel.messages import Delivery
-from umbel.outcomes import ErrorInfo, Failure, Outcome, Rejected, Revoked, Success
+from umbel.outcomes import ErrorInfo, Failure, Outcome, Rejected, Revoked, StoredResult, Success
+from umbel.worker.board import Board
 from umbel.worker.consumer import Consumer
 from umbel.worker.execute import run_sync
+from umbel.worker.identity import Identity
 from umbel.worker.jobs import Job, Settlement
+from umbel.worker.lease import Lease
 from umbel.worker.limits import DeadlineWatch, ThreadGuard
 
 ERROR = ErrorInfo("ValueError", "builtins", ["no"], None, "ValueError('no')")
@@ -272,3 +283,330 @@ def test_a_state_of_the_tasks_own_is_stored_for_a_redelivered_run_too(
         consumer.broker.recover_consumer("node/0")
 
     assert (result.state, result.info) == ("PROGRESS", {"done": 2})
+
+
+# -- what is refused, and by whom ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [BrokerError("too large to be stored"), TypeError("a plugin's bug")]
+)
+def test_an_outcome_that_is_refused_fails_alone(
+    app: Umbel,
+    consumer: Consumer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    bad, good = app.send_task("add", (1, 1)), app.send_task("add", (2, 2))
+    jobs = [take(consumer), take(consumer)]
+    assert consumer.backend is not None
+    store = consumer.backend.store
+
+    def picky(results: Sequence[Any]) -> Any:
+        if any(each.task_id == bad.id and each.state == "SUCCESS" for each in results):
+            raise error
+        return store(results)
+
+    monkeypatch.setattr(consumer.backend, "store", picky)
+    consumer.settler.add(Settlement(jobs[0].delivery, Success(b"2"), jobs[0], 1.0))
+
+    assert settle(consumer, jobs[1], Success(b"4"))
+
+    assert good.get(timeout=1) == 4
+    assert bad.state == "FAILURE"
+    (dead,) = consumer.broker.dead_letters()
+    assert str(error) in dead.reason
+    assert held_or_waiting(consumer) == 0
+
+
+@pytest.mark.parametrize("error", [BrokerError("damaged"), TypeError("a bug"), OSError("reset")])
+def test_what_nobody_takes_in_any_form_is_kept_until_it_is_taken(
+    app: Umbel,
+    consumer: Consumer,
+    fault: Callable[..., Any],
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = fault(consumer.backend, "store", error=error)
+    results = [app.send_task("add", (i, i)) for i in range(3)]
+    jobs = [take(consumer) for _ in range(3)]
+    for job in jobs[:2]:
+        consumer.settler.add(Settlement(job.delivery, Success(b"1"), job, 1.0))
+
+    assert not settle(consumer, jobs[2], Success(b"1"))
+    assert not consumer.settler.flush(force=True)
+    assert consumer.settler.backlog == 3
+    broken.is_on = False
+
+    assert consumer.settler.flush(force=True)
+    assert [result.get(timeout=1) for result in results] == [1, 1, 1]
+    assert len([text for text in caplog.messages if "can't settle" in text]) == 1
+
+
+def test_a_full_queue_holds_up_only_those_who_send_to_it(
+    app: Umbel, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = app.tasks["add"]
+    sends = add.apply_async((1, 2), link=add.s(10).set(queue="full"))
+    quiet = app.send_task("add", (2, 2))
+    jobs = [take(consumer), take(consumer)]
+    original = consumer.broker.settle
+
+    def full(deliveries: Any, follow_ups: Any) -> Any:
+        if follow_ups:
+            raise QueueFullError("no room")
+        return original(deliveries, follow_ups)
+
+    monkeypatch.setattr(consumer.broker, "settle", full)
+    consumer.settler.add(Settlement(jobs[0].delivery, Success(b"3"), jobs[0], 1.0))
+
+    assert not settle(consumer, jobs[1], Success(b"4"))
+    assert quiet.get(timeout=1) == 4
+    assert held_or_waiting(consumer) == 1
+    monkeypatch.setattr(consumer.broker, "settle", original)
+
+    assert consumer.settler.flush(force=True)
+    assert sends.get(timeout=1) == 3
+    assert consumer.broker.stats("full").ready == 1
+
+
+def test_a_retry_that_cannot_be_sent_has_failed(app: Umbel, consumer: Consumer) -> None:
+    @app.task(name="odd", bind=True)
+    def odd(self: Any) -> None:
+        self.retry(headers={"x": object()}, countdown=0)
+
+    result = app.send_task("odd")
+
+    assert settle(consumer, take(consumer))
+    assert result.state == "FAILURE"
+    assert held_or_waiting(consumer) == 0
+
+
+def test_what_is_in_the_middle_of_being_settled_counts_as_pending(
+    app: Umbel, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[set[str], int]] = []
+    original = consumer.broker.settle
+
+    def look(*args: Any) -> Any:
+        seen.append((consumer.settler.pending_receipts(), consumer.settler.backlog))
+        return original(*args)
+
+    monkeypatch.setattr(consumer.broker, "settle", look)
+    app.send_task("add", (1, 1))
+    job = take(consumer)
+
+    assert settle(consumer, job)
+    assert seen == [({job.delivery.receipt}, 1)]
+    assert (consumer.settler.pending_receipts(), consumer.settler.backlog) == (set(), 0)
+
+
+def test_a_result_of_an_earlier_message_of_the_same_id_holds_nothing_up(
+    app: Umbel, consumer: Consumer
+) -> None:
+    assert consumer.backend is not None
+    first = app.send_task("add", (1, 1), task_id="again")
+    consumer.backend.store([StoredResult(task_id="again", state="FAILURE", body=b"{}", retries=3)])
+    add = app.tasks["add"]
+    second = take(consumer)
+
+    assert settle(consumer, second)
+
+    assert held_or_waiting(consumer) == 0
+    assert first.id == second.request.id
+    assert add.name == second.request.task
+
+
+def test_many_are_given_back_in_one_go(
+    app: Umbel, consumer: Consumer, fault: Callable[..., Any]
+) -> None:
+    app.send_many(("add", (i, i)) for i in range(10))
+    nacks = fault(consumer.broker, "nack")
+    nacks.is_on = False
+    for delay_s in [0.0, 3600.0] * 5:
+        job = take(consumer)
+        outcome = Rejected("later", requeue=True, delay_s=delay_s)
+        consumer.settler.add(Settlement(job.delivery, outcome, job, 1.0))
+
+    assert consumer.settler.flush()
+
+    stats = consumer.broker.stats("celery")
+    assert (nacks.calls, stats.ready, stats.delayed, stats.held) == (2, 5, 5, 0)
+
+
+# -- under a lease ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lease() -> Lease:
+    made = Lease()
+    made.set_lease(time.monotonic() - 10.0, time.monotonic() + 3600.0)
+    return made
+
+
+@pytest.fixture
+def leased(app: Umbel, lease: Lease) -> Iterator[Consumer]:
+    identity = Identity(node="leased", consumer="leased/0", hostname="w@host", lease_s=60.0)
+    made = Consumer(app, identity, ["celery"], lease=lease)
+    yield made
+    made.close()
+
+
+def test_under_a_lease_that_holds_nobody_is_asked(
+    app: Umbel, leased: Consumer, fault: Callable[..., Any]
+) -> None:
+    asked = fault(leased.broker, "held")
+    app.send_task("add", (1, 1))
+
+    assert settle(leased, take(leased))
+    assert asked.calls == 0
+
+
+@pytest.mark.parametrize("how", ["ran out", "began anew since"])
+def test_where_the_lease_ran_out_only_what_is_still_held_is_settled(
+    app: Umbel, leased: Consumer, lease: Lease, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    add = app.tasks["add"]
+    lost = add.apply_async((1, 1), link=add.s(10))
+    kept = add.apply_async((2, 2))
+    jobs = [take(leased), take(leased)]
+    leased.broker.recover_consumer("leased/0")
+    other = app.open_broker()
+    other.join("other", "other/0", lease_s=60.0)
+    (taken,) = other.receive(["celery"], max_messages=1, wait_s=5)
+    again = take(leased)
+    now = time.monotonic()
+    if how == "ran out":
+        lease.set_lease(now - 20.0, now - 1.0)
+    else:
+        lease.set_lease(now, now + 3600.0)
+    leased.settler.add(Settlement(jobs[0].delivery, Success(b"2"), jobs[0], 1.0))
+
+    assert settle(leased, again, Success(b"4"))
+
+    assert getattr(taken.message, "id", None) == lost.id
+    assert lost.state == "PENDING"
+    assert kept.get(timeout=1) == 4
+    stats = leased.broker.stats("celery")
+    assert (stats.ready, stats.held) == (0, 1)  # no callback was sent; `other` holds its own
+    assert "1 outcomes are refused" in caplog.text
+
+
+def test_in_an_outage_that_outlasts_the_lease_nothing_is_settled_unasked(
+    app: Umbel, leased: Consumer, lease: Lease, fault: Callable[..., Any]
+) -> None:
+    result = app.send_task("add", (1, 1))
+    job = take(leased)
+    lease.set_lease(0.0, time.monotonic() - 1.0)
+    outage = fault(leased.broker, "held")
+
+    assert not settle(leased, job)
+    assert result.state == "PENDING"
+    outage.is_on = False
+    assert leased.settler.flush(force=True)
+    assert result.get(timeout=1) == 2
+
+
+# -- the journal --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    made = Board.create(1)
+    made.set_lease(0.0, time.monotonic() + 3600.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def supervised(app: Umbel, board: Board) -> Iterator[Consumer]:
+    identity = Identity(node="node", consumer="node/0", hostname="w@host", lease_s=60.0)
+    made = Consumer(app, identity, ["celery"], board=board)
+    yield made
+    made.close()
+
+
+def test_the_journal_holds_what_is_not_settled_yet(
+    app: Umbel, supervised: Consumer, board: Board, fault: Callable[..., Any]
+) -> None:
+    outage = fault(supervised.backend, "store")
+    app.send_task("add", (1, 1))
+    job = take(supervised)
+
+    assert not settle(supervised, job, Success(b"2"))
+    assert [each.outcome for each in board.journal()] == [Success(b"2")]
+    outage.is_on = False
+    assert supervised.settler.flush(force=True)
+
+    assert board.journal() == []
+
+
+def test_the_journal_tells_of_what_was_acknowledged_early(
+    app: Umbel, supervised: Consumer, board: Board, fault: Callable[..., Any]
+) -> None:
+    app.task(name="early", acks_late=False)(lambda: 1)
+    app.send_task("early")
+    app.send_task("add", (1, 1))
+    early, late = take(supervised), take(supervised)
+    assert supervised.intake.may_begin(early)
+
+    assert settle(supervised, late)
+    (will,) = board.journal()
+    assert will.early is not None
+    assert (will.outcome, will.early.message) == (None, early.delivery.message)
+
+    outage = fault(supervised.backend, "store")
+    assert not settle(supervised, early, Success(b"1"))
+    assert [each.outcome for each in board.journal()][-1] == Success(b"1")
+    assert board.journal()[-1].early is not None
+    outage.is_on = False
+    assert supervised.settler.flush(force=True)
+    assert board.journal() == []
+
+
+def test_what_could_not_be_acknowledged_early_leaves_no_trace(
+    app: Umbel, supervised: Consumer, board: Board, fault: Callable[..., Any]
+) -> None:
+    app.task(name="early", acks_late=False)(lambda: 1)
+    app.send_task("early")
+    early = take(supervised)
+    fault(supervised.broker, "ack")
+
+    assert not supervised.intake.may_begin(early)
+    assert board.journal() == []
+
+
+def test_a_drain_lasts_through_an_outage_or_until_it_is_given_up(
+    app: Umbel, consumer: Consumer, fault: Callable[..., Any]
+) -> None:
+    outage = fault(consumer.backend, "store")
+    result = app.send_task("add", (1, 1))
+    job = take(consumer)
+    consumer.settler.add(Settlement(job.delivery, Success(b"2"), job, 1.0))
+    given_up = threading.Event()
+    given_up.set()
+    consumer.settler.drain(given_up)
+    assert consumer.settler.backlog == 1
+
+    thread = threading.Thread(target=consumer.settler.drain, args=(threading.Event(),))
+    thread.start()
+    tries = outage.calls
+    wait_for(lambda: outage.calls > tries)
+    outage.is_on = False
+    thread.join(20)
+
+    assert result.get(timeout=1) == 2
+
+
+def test_a_call_may_want_the_result_of_a_task_that_ignores_it(
+    app: Umbel, consumer: Consumer
+) -> None:
+    wanted = app.tasks["quiet"].apply_async(ignore_result=False)
+    settle(consumer, take(consumer))
+    unwanted = app.tasks["add"].apply_async((1, 2), ignore_result=True)
+    settle(consumer, take(consumer))
+    by_name = app.send_task("quiet")
+    settle(consumer, take(consumer))
+
+    assert wanted.get(timeout=1) == 1
+    assert (unwanted.state, by_name.state) == ("PENDING", "PENDING")

@@ -25,6 +25,9 @@ from umbel.publishing.short_repr import arguments_repr, short_repr
 from umbel.requests import Request
 from umbel.signatures import Signature
 
+#: Header of our own: the call wants its result kept, whatever its task says. Celery's header
+#: ``ignore_result`` can't say so: it is false also where nobody asked.
+KEEP_RESULT = "umbel_keep_result"
 #: Headers that are the protocol's; a sender's own may not have these names.
 RESERVED_HEADERS = frozenset(
     {
@@ -48,6 +51,7 @@ RESERVED_HEADERS = frozenset(
         "stamped_headers",
         "stamps",
         "compression",
+        KEEP_RESULT,
     }
 )
 NO_EMBED: Mapping[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -182,6 +186,8 @@ def _apply_options(draft: Draft, options: Mapping[str, Any], clock: Clock, zone:
     for key, header in _PLAIN_HEADERS.items():
         if options.get(key) is not None:
             headers[header] = options[key]
+    if options.get("ignore_result") is False:
+        headers[KEEP_RESULT] = True
     countdown, eta = options.get("countdown"), options.get("eta")
     if countdown is not None:
         draft.due_at = instant(name, "countdown", countdown, clock, zone)

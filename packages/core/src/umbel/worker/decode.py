@@ -6,6 +6,7 @@ reason says so, and the message ends with the dead letters.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from umbel.worker.runners import Runner
 if TYPE_CHECKING:
     from umbel.interfaces.serializer import Serializer
     from umbel.worker.host import Host
+
+logger = logging.getLogger("umbel.worker")
 
 #: An unknown task is held for workers that may know it (a rolling deploy): this many
 #: deliveries, each after twice the delay of the one before, about five minutes in all.
@@ -47,6 +50,7 @@ class _Headers(msgspec.Struct, frozen=True):
     expires: str | None = None
     timelimit: tuple[float | None, float | None] | None = None
     ignore_result: bool | None = False
+    umbel_keep_result: bool | None = False
     origin: str | None = None
     shadow: str | None = None
     argsrepr: str | None = None
@@ -190,7 +194,8 @@ class Decoder:
             errbacks=embed.errbacks,
             chain=embed.chain,
             chord=embed.chord,
-            ignore_result=bool(headers.ignore_result),
+            ignore_result=bool(headers.ignore_result)
+            or (runner.ignore_result and not headers.umbel_keep_result),
             reply_to=message.reply_to,
             correlation_id=headers.id,
             origin=headers.origin,
@@ -231,6 +236,12 @@ class Decoder:
                 _UNKNOWN_FIRST_DELAY_S * 2 ** (delivery.token - 1), _UNKNOWN_LONGEST_DELAY_S
             )
             outcome: Outcome = Rejected(f"unknown task {name!r}", requeue=True, delay_s=delay_s)
+            if delivery.token == 1:
+                logger.warning(
+                    "task %r (%s) isn't registered here; held for workers that may know it",
+                    name,
+                    header_id(delivery.message),
+                )
         else:
             exc = UnknownTaskError(name)
             outcome = Failure(error_info(exc), dead_letter=f"unknown task {name!r}")

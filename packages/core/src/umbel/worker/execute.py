@@ -136,7 +136,7 @@ def _succeeded(job: Job, value: Any, runtime_s: float, children: list[Any]) -> S
     runner, request = job.runner, job.request
     if runner.convert_result is not None:
         value = runner.convert_result(value)
-    is_ignored = runner.ignore_result or request.ignore_result
+    is_ignored = request.ignore_result
     if is_ignored and not (request.callbacks or request.chain or request.is_eager):
         return Success(_NULL, runtime_s, children)
     return Success(runner.result_serializer.dumps(value), runtime_s, children)

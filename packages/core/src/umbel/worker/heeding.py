@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from typing import Any
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGBREAK")
@@ -27,11 +28,30 @@ def leave_signals_to_supervisor() -> None:
 def heed_signals_in_forks() -> None:
     """Let processes that tasks fork heed signals as ever: `multiprocessing` ends its own so."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_heed_again)
+        os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_heed_again)
 
 
 def _pass_over(_signum: int, _frame: Any) -> None:
     """Do nothing."""
+
+
+class _Held(threading.local):
+    """The signals that the thread which forks had blocked before."""
+
+    mask: set[int] | None = None
+
+
+_held = _Held()
+
+
+def _hold() -> None:
+    """Hold signals up until the fork heeds them: one that comes at once must not be lost."""
+    _held.mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, _SUPERVISORS))
+
+
+def _let_go() -> None:
+    if _held.mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
 
 
 def _heed_again() -> None:
@@ -39,3 +59,4 @@ def _heed_again() -> None:
         usual = signal.default_int_handler if each is signal.SIGINT else signal.SIG_DFL
         if signal.getsignal(each) is _pass_over:
             signal.signal(each, usual)
+    _let_go()

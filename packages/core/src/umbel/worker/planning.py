@@ -108,7 +108,7 @@ class Planner:
     def _wanted(self, outcome: Outcome, job: Job | None) -> bool:
         if job is None:
             return True
-        if not (job.runner.ignore_result or job.request.ignore_result):
+        if not job.request.ignore_result:
             return True
         is_error = isinstance(outcome, Failure)
         return is_error and (self._store_errors or job.runner.store_errors)

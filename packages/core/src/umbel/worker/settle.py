@@ -370,7 +370,10 @@ def _unless_ours(exc: Exception) -> Exception | None:
 
 
 def _log_rejected(settlement: Settlement, outcome: Rejected) -> None:
-    what = settlement.job.label if settlement.job else header_id(settlement.delivery.message)
+    delivery = settlement.delivery
+    what = settlement.job.label if settlement.job else header_id(delivery.message)
+    if what is None:
+        what = f"message {delivery.receipt} of queue {delivery.queue}"
     if outcome.requeue:
         logger.info("%s: given back: %s", what, outcome.reason)
     else:
