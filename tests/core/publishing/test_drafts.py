@@ -95,7 +95,9 @@ def test_message_without_options_is_celerys_protocol_2(build):
 
 
 def test_header_names_are_those_that_are_reserved(build):
-    headers = build(options={"compression": "gzip", "ignore_result": False}, compression="gzip").headers
+    headers = build(
+        options={"compression": "gzip", "ignore_result": False}, compression="gzip"
+    ).headers
 
     assert headers.keys() == RESERVED_HEADERS
 

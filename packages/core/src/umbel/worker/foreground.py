@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("umbel.worker")
 
+_SHORTEST_WAIT_S = 0.01
+
 
 class Foreground:
     """Carries out a shutdown, from a thread, for a lane that runs in this process."""
@@ -60,8 +62,12 @@ class Foreground:
 
     def _watch(self) -> None:
         while True:
+            left_s = self.shutdown.remaining_s(time.monotonic())
             try:
-                change = self._requests.get(timeout=self.shutdown.remaining_s(time.monotonic()))
+                # With a timeout of microseconds, SimpleQueue.get of CPython may wait for ever.
+                change = self._requests.get(
+                    timeout=None if left_s is None else max(left_s, _SHORTEST_WAIT_S)
+                )
             except queue.Empty:
                 change = self.shutdown.advance
             if change is None:

@@ -1,0 +1,256 @@
+"""What a dead child left is settled, struck or given back, through outages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from umbel import Umbel
+from umbel.interfaces.broker import Broker
+from umbel.messages import Delivery
+from umbel.outcomes import Failure, Outcome, Rejected, Revoked, Success
+from umbel.worker import recovery as recovery_module
+from umbel.worker.board import EarlyAcked, JournalEntry, slot_key
+from umbel.worker.planning import Planner
+from umbel.worker.recovery import DeadChild, Recovery, describe_exit
+from umbel.worker.settle import Settler
+
+
+@pytest.fixture(autouse=True)
+def tasks(app: Umbel) -> None:
+    app.task(name="add")(lambda x, y: x + y)
+    app.task(name="fragile", reject_on_worker_lost=False)(lambda: 1)
+    app.task(name="early", acks_late=False)(lambda: 1)
+
+
+@pytest.fixture
+def broker(app: Umbel) -> Iterator[Broker]:
+    made = app.open_broker()
+    made.join("node", "node/supervisor", lease_s=60.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def child(app: Umbel) -> Iterator[Broker]:
+    made = app.open_broker()
+    made.join("node", "node/0", lease_s=60.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def recovery(app: Umbel, broker: Broker) -> Recovery:
+    settler = Settler(app, broker, app.backend, planner=Planner(app, "w@host"))
+    return Recovery(app, "w@host", broker=broker, settler=settler)
+
+
+def dead(
+    *,
+    running: tuple[Delivery, ...] = (),
+    finished: dict[str, Outcome] | None = None,
+    early: tuple[Delivery, ...] = (),
+    doomed: dict[bytes, Outcome] | None = None,
+    was_spared: bool = False,
+) -> DeadChild:
+    journal = {
+        receipt: JournalEntry(receipt, outcome, 5.0)
+        for receipt, outcome in (finished or {}).items()
+    }
+    for each in early:
+        known = journal.get(each.receipt)
+        journal[each.receipt] = JournalEntry(
+            each.receipt,
+            known.outcome if known is not None else None,
+            5.0 if known is not None else 0.0,
+            EarlyAcked(each.message, each.queue, each.token),
+        )
+    return DeadChild(
+        consumer="node/0",
+        pid=4711,
+        exitcode=-9,
+        running=frozenset(slot_key(each.receipt) for each in running),
+        journal=journal,
+        doomed=doomed or {},
+        was_spared=was_spared,
+    )
+
+
+def receive(child: Broker, count: int = 1) -> list[Delivery]:
+    return list(child.receive(["celery"], max_messages=count, wait_s=5))
+
+
+def strikes(broker: Broker) -> dict[str, int]:
+    """Return the strikes of all that waits, by task id."""
+    got = broker.receive(["celery"], max_messages=100, wait_s=0)
+    return {each.message.id: each.strikes for each in got}
+
+
+def test_the_finished_is_settled_the_running_struck_and_the_rest_given_back(
+    app: Umbel, broker: Broker, child: Broker, recovery: Recovery
+) -> None:
+    results = [app.send_task("add", (i, i)) for i in range(3)]
+    finished, running, _waiting = receive(child, 3)
+
+    recovery.add(dead(running=(running,), finished={finished.receipt: Success(b'"made"')}))
+    recovery.run()
+
+    assert recovery.is_done
+    assert results[0].get(timeout=1) == "made"
+    assert strikes(broker) == {results[1].id: 1, results[2].id: 0}
+
+
+def test_those_beside_a_doomed_task_get_no_strike(
+    app: Umbel, broker: Broker, child: Broker, recovery: Recovery
+) -> None:
+    told: list[Any] = []
+    app.events.add("task_failed", lambda *args: told.append(args[2].exc_type))
+    doomed_result = app.send_task("add", (1, 1))
+    neighbour = app.send_task("add", (2, 2))
+    doomed, beside = receive(child, 2)
+    failure = Failure(app_error("TimeLimitExceeded"))
+
+    recovery.add(
+        dead(
+            running=(doomed, beside),
+            doomed={slot_key(doomed.receipt): failure},
+            was_spared=True,
+        )
+    )
+    recovery.run()
+
+    assert doomed_result.state == "FAILURE"
+    assert strikes(broker) == {neighbour.id: 0}
+    assert told == ["TimeLimitExceeded"]
+
+
+def app_error(name: str) -> Any:
+    from umbel.outcomes import ErrorInfo
+
+    return ErrorInfo(name, "umbel.errors", ["x"], None, f"{name}('x')")
+
+
+def test_a_task_that_finished_in_the_last_moment_keeps_its_outcome(
+    app: Umbel, child: Broker, recovery: Recovery
+) -> None:
+    result = app.send_task("add", (1, 1))
+    (delivery,) = receive(child)
+
+    recovery.add(
+        dead(
+            finished={delivery.receipt: Success(b'"made it"')},
+            doomed={slot_key(delivery.receipt): Revoked("terminated")},
+            was_spared=True,
+        )
+    )
+    recovery.run()
+
+    assert result.get(timeout=1) == "made it"
+
+
+def test_a_task_that_may_not_run_twice_has_failed(
+    app: Umbel, broker: Broker, child: Broker, recovery: Recovery
+) -> None:
+    result = app.send_task("fragile")
+    (delivery,) = receive(child)
+
+    recovery.add(dead(running=(delivery,)))
+    recovery.run()
+
+    with pytest.raises(Exception, match="died while running"):
+        result.get(timeout=1)
+    assert strikes(broker) == {}
+
+
+@pytest.mark.parametrize("was_finished", [False, True])
+def test_a_task_that_was_acknowledged_early_is_told_of(
+    app: Umbel, child: Broker, recovery: Recovery, was_finished: bool
+) -> None:
+    result = app.send_task("early")
+    (delivery,) = receive(child)
+    child.ack([delivery])
+    finished: dict[str, Outcome] = {delivery.receipt: Success(b"1")} if was_finished else {}
+
+    recovery.add(dead(running=(delivery,), early=(delivery,), finished=finished))
+    recovery.run()
+
+    assert recovery.is_done
+    assert result.state == ("SUCCESS" if was_finished else "FAILURE")
+
+
+def test_a_task_that_was_about_to_be_acknowledged_early_is_delivered_again(
+    app: Umbel, broker: Broker, child: Broker, recovery: Recovery
+) -> None:
+    result = app.send_task("early")
+    (delivery,) = receive(child)
+
+    recovery.add(dead(early=(delivery,)))
+    recovery.run()
+
+    assert result.state == "PENDING"
+    assert strikes(broker) == {result.id: 0}
+
+
+@pytest.mark.parametrize("part", ["held", "store", "settle", "recover_consumer"])
+@pytest.mark.parametrize("error", [None, TypeError("a plugin's bug")])
+def test_an_outage_at_any_step_is_waited_out(
+    app: Umbel,
+    broker: Broker,
+    child: Broker,
+    recovery: Recovery,
+    fault: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    error: Exception | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(recovery_module, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(recovery_module, "_LONGEST_PAUSE_S", 0.0)
+    results = [app.send_task("add", (i, i)) for i in range(2)]
+    finished, running = receive(child, 2)
+    outage = fault(app.backend if part == "store" else broker, part, error=error)
+    recovery.add(dead(running=(running,), finished={finished.receipt: Success(b"0")}))
+    for _ in range(3):
+        recovery.run()
+    assert not recovery.is_done
+
+    outage.is_on = False
+    recovery.run()
+
+    assert recovery.is_done
+    assert results[0].get(timeout=1) == 0
+    assert strikes(broker) == {results[1].id: 1}
+    assert "can't recover what pid 4711 held yet" in caplog.text
+
+
+def test_an_outage_is_not_hammered(
+    app: Umbel, broker: Broker, recovery: Recovery, fault: Callable[..., Any]
+) -> None:
+    outage = fault(broker, "held")
+    recovery.add(dead())
+    for _ in range(100):
+        recovery.run()
+
+    assert outage.calls < 100
+
+
+def test_what_a_child_was_giving_back_is_given_back(
+    app: Umbel, broker: Broker, child: Broker, recovery: Recovery
+) -> None:
+    result = app.send_task("add", (1, 1))
+    (delivery,) = receive(child)
+    back = Rejected("its worker had to end", requeue=True)
+
+    recovery.add(dead(running=(delivery,), finished={delivery.receipt: back}))
+    recovery.run()
+
+    assert strikes(broker) == {result.id: 0}
+
+
+def test_exit_codes_are_told_in_words() -> None:
+    assert describe_exit(-9) == "signal 9 (SIGKILL)"
+    assert describe_exit(-250) == "signal 250"
+    assert describe_exit(3) == "exit code 3"
+    assert describe_exit(None) == "unknown"
