@@ -321,7 +321,7 @@ class Supervisor:
                 if slot.key in self._doomed.get(index, {}):
                     continue
                 if slot.hard_deadline_at is not None and now >= slot.hard_deadline_at:
-                    limit_s = slot.hard_deadline_at - slot.begun_at
+                    limit_s = round(slot.hard_deadline_at - slot.begun_at, 6)
                     logger.error(
                         "a task ran over its hard time limit of %g s in pid %d: ending the process",
                         limit_s,
