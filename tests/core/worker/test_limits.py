@@ -1,4 +1,5 @@
 import asyncio
+import signal
 import threading
 import time
 
@@ -184,3 +185,27 @@ def test_ending_twice_is_as_good_as_once() -> None:
 
     spin(0.1)
     watch.stop()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="a timer of POSIX")
+def test_an_alarm_that_comes_as_a_call_is_about_to_block_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guard = MainThreadGuard()
+    heard: list[float] = []
+
+    def hard_of_hearing(signum: int, frame: object) -> None:
+        heard.append(time.monotonic())
+        if len(heard) > 2:  # the first ones came in the wrong moment
+            guard._on_alarm(signum, frame)
+
+    signal.signal(signal.SIGALRM, hard_of_hearing)
+    with pytest.raises(SoftTimeLimitExceeded):
+        try:
+            guard.begin(0.01)
+            time.sleep(30)
+        finally:
+            guard.end()
+
+    assert len(heard) == 3
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

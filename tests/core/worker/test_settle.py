@@ -310,9 +310,10 @@ def test_an_outcome_that_is_refused_fails_alone(
     monkeypatch.setattr(consumer.backend, "store", picky)
     consumer.settler.add(Settlement(jobs[0].delivery, Success(b"2"), jobs[0], 1.0))
 
-    assert settle(consumer, jobs[1], Success(b"4"))
+    settle(consumer, jobs[1], Success(b"4"))
 
     assert good.get(timeout=1) == 4
+    wait_for(lambda: consumer.settler.flush(force=True))
     assert bad.state == "FAILURE"
     (dead,) = consumer.broker.dead_letters()
     assert str(error) in dead.reason
@@ -341,6 +342,34 @@ def test_what_nobody_takes_in_any_form_is_kept_until_it_is_taken(
     assert consumer.settler.flush(force=True)
     assert [result.get(timeout=1) for result in results] == [1, 1, 1]
     assert len([text for text in caplog.messages if "can't settle" in text]) == 1
+
+
+def test_an_error_of_a_plugin_that_passes_makes_no_failure(
+    app: Umbel, consumer: Consumer, fault: Callable[..., Any]
+) -> None:
+    broken = fault(consumer.backend, "store", error=TypeError("once"))
+    result = app.send_task("add", (2, 2))
+
+    assert not settle(consumer, take(consumer))
+    broken.is_on = False
+    assert consumer.settler.flush(force=True)
+
+    assert result.get(timeout=1) == 4
+
+
+def test_an_exit_in_the_middle_of_settling_loses_nothing(
+    app: Umbel, consumer: Consumer, fault: Callable[..., Any]
+) -> None:
+    broken = fault(consumer.broker, "settle", error=SystemExit(3))
+    result = app.send_task("add", (2, 2))
+    job = take(consumer)
+    with pytest.raises(SystemExit):
+        settle(consumer, job)
+    broken.is_on = False
+
+    assert consumer.settler.pending_receipts() == {job.delivery.receipt}
+    assert consumer.settler.flush(force=True)
+    assert result.get(timeout=1) == 4
 
 
 def test_a_full_queue_holds_up_only_those_who_send_to_it(

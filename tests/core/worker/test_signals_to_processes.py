@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,31 @@ def test_signals_ask_for_the_phases_of_a_shutdown(send: Callable[[int], None]) -
 
     assert asked == [Phase.WARM, Phase.WARM, Phase.WARM, None, None, Phase.COLD]
     assert {each: signal.getsignal(each) for each in before} == before
+
+
+def test_a_thread_hears_signals_whatever_holds_the_main_one_up(
+    send: Callable[[int], None],
+) -> None:
+    asked: list[tuple[Any, str]] = []
+    done = threading.Event()
+
+    def request(phase: Phase | None) -> None:
+        asked.append((phase, threading.current_thread().name))
+        if phase is Phase.COLD:
+            done.set()
+
+    before = threading.active_count()
+    with StopSignals() as signals:
+        signals.listen_in_thread(request)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            send(number)
+        assert done.wait(30)
+
+    assert sorted(asked, key=str) == sorted(
+        ((phase, "umbel-signals") for phase in (None, Phase.WARM, Phase.COLD)), key=str
+    )
+    assert threading.active_count() == before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_before_anybody_listens_a_worker_that_is_told_to_stop_ends_in_order(

@@ -301,6 +301,16 @@ def test_a_task_that_was_acknowledged_early_and_ended_is_told_of(
     assert project.ledger("begin")["k"] == 1
 
 
+def test_a_task_that_was_acknowledged_early_can_be_terminated(project: Project) -> None:
+    worker = project.worker("-c", "1")
+    result = project.app.send_task("tasks.early", ("k",))
+    wait_for(lambda: project.ledger("begin")["k"])
+
+    result.revoke(terminate=True)
+
+    wait_for(lambda: result.state == "REVOKED", describe=worker.tell)
+
+
 def test_an_error_that_no_journal_can_hold_reaches_its_caller(project: Project) -> None:
     project.worker("-c", "1")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from umbel.worker.decode import Decoder
 from umbel.worker.intake import Intake
+from umbel.worker.journal import Journal
 from umbel.worker.planning import Planner
 from umbel.worker.prefetch import Prefetch
 from umbel.worker.revocations import Revocations
@@ -66,7 +67,7 @@ class Consumer:
             self.broker,
             self.backend,
             planner=self.planner,
-            journal=board,
+            journal=Journal(board) if board is not None else None,
             lease=board or lease,
             consumer=identity.consumer,
         )

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("umbel.worker")
 
-_SHORTEST_WAIT_S = 0.01
-
 
 class Foreground:
     """Carries out a shutdown, from a thread, for a lane that runs in this process."""
@@ -40,8 +38,7 @@ class Foreground:
     ):
         """`on_phase` is told each phase as it begins: ``warm``, ``soft``, ``cold``."""
         self._lane, self._node, self.shutdown, self._on_phase = lane, node, shutdown, on_phase
-        # A signal handler may put into it whatever the main thread is in the middle of.
-        self._requests: queue.SimpleQueue[Callable[[float], bool] | None] = queue.SimpleQueue()
+        self._requests: queue.Queue[Callable[[float], bool] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._watch, name="umbel-shutdown", daemon=True)
 
     def start(self) -> None:
@@ -49,7 +46,7 @@ class Foreground:
         self._thread.start()
 
     def request(self, phase: Phase | None) -> None:
-        """Begin or hasten the shutdown; None: the next phase. For signal handlers too."""
+        """Begin or hasten the shutdown; None: the next phase. Not for signal handlers."""
         if phase is None:
             self._requests.put(self.shutdown.escalate)
         else:
@@ -62,12 +59,8 @@ class Foreground:
 
     def _watch(self) -> None:
         while True:
-            left_s = self.shutdown.remaining_s(time.monotonic())
             try:
-                # With a timeout of microseconds, SimpleQueue.get of CPython may wait for ever.
-                change = self._requests.get(
-                    timeout=None if left_s is None else max(left_s, _SHORTEST_WAIT_S)
-                )
+                change = self._requests.get(timeout=self.shutdown.remaining_s(time.monotonic()))
             except queue.Empty:
                 change = self.shutdown.advance
             if change is None:

@@ -18,6 +18,9 @@ from typing import Any, Protocol
 
 from umbel.errors import SoftTimeLimitExceeded
 
+#: Seconds between alarms until one is heard: one that comes as a call is about to block is noticed
+#: only when that call returns.
+_ALARM_AGAIN_S = 0.1
 #: Passed deadlines that may lie in the heap before it is cleared of them.
 _COMPACT_AT = 256
 
@@ -65,8 +68,10 @@ class MainThreadGuard:
 
     def _on_alarm(self, _signum: int, _frame: Any) -> None:
         error, self._armed = self._armed, None
-        if error is not None and self._in_task:
-            raise error
+        if error is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if self._in_task:
+                raise error
 
     def begin(self, soft_limit_s: float | None) -> None:
         """Arm the limit."""
@@ -76,7 +81,7 @@ class MainThreadGuard:
         self._timed = True
         if self._has_timer:
             self._armed = SoftTimeLimitExceeded
-            signal.setitimer(signal.ITIMER_REAL, max(soft_limit_s, 1e-6))
+            signal.setitimer(signal.ITIMER_REAL, max(soft_limit_s, 1e-6), _ALARM_AGAIN_S)
         else:
             self._watch = self._watch or DeadlineWatch()
             self._ticket = self._watch.after(
@@ -99,7 +104,8 @@ class MainThreadGuard:
         if not self._in_task:
             return
         if self._has_timer:
-            self._armed = error
+            self._armed, self._timed = error, True
+            signal.setitimer(signal.ITIMER_REAL, _ALARM_AGAIN_S, _ALARM_AGAIN_S)
             signal.pthread_kill(self._main, signal.SIGALRM)
         else:
             raise_in_thread(self._main, error)

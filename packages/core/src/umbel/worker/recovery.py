@@ -6,6 +6,7 @@ import logging
 import random
 import signal
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +23,8 @@ from umbel.worker.report import tell_not_run
 
 if TYPE_CHECKING:
     from umbel.interfaces.broker import Broker
+    from umbel.messages import Malformed, Message
+    from umbel.worker.board import Board
     from umbel.worker.host import Host
     from umbel.worker.settle import Settler
 
@@ -163,6 +166,28 @@ class Recovery:
     def _job(self, delivery: Delivery) -> Job | None:
         decoded = self._decoder.decode(delivery)
         return decoded if isinstance(decoded, Job) else None
+
+
+def running_among(
+    task_ids: Collection[str], broker: Broker, consumer: str, board: Board
+) -> dict[bytes, str]:
+    """Return which of these tasks a living child runs: slot key and id.
+
+    Raises: BrokerError: it can't tell what the child holds.
+    """
+    running = {slot.key for slot in board.running()}
+    if not running:
+        return {}
+    held: list[tuple[str, Message | Malformed]] = []
+    held += [(each.receipt, each.message) for each in broker.held(consumer)]
+    # Those that were acknowledged early are held nowhere.
+    held += [(each.receipt, each.early.message) for each in board.journal() if each.early]
+    found = ((slot_key(receipt), header_id(message)) for receipt, message in held)
+    return {
+        key: task_id
+        for key, task_id in found
+        if key in running and task_id is not None and task_id in task_ids
+    }
 
 
 def describe_exit(exitcode: int | None) -> str:

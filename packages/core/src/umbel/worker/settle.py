@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -20,9 +21,7 @@ from umbel.error_info import error_info
 from umbel.errors import QueueFullError, TaskError, UmbelError
 from umbel.events import notify
 from umbel.interfaces.broker import Capability
-from umbel.messages import Message
 from umbel.outcomes import Failure, Rejected, Revoked, StoredResult
-from umbel.worker.board import EarlyAcked
 from umbel.worker.decode import header_id
 from umbel.worker.jobs import Settlement
 from umbel.worker.planning import Plan, Planner
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
     from umbel.interfaces.broker import Broker
     from umbel.messages import Delivery
-    from umbel.worker.board import Board
     from umbel.worker.host import Host
+    from umbel.worker.journal import Journal
     from umbel.worker.lease import LeaseView
 
 logger = logging.getLogger("umbel.worker")
@@ -42,6 +41,8 @@ _LONGEST_PAUSE_S = 2.0
 #: Errors that say nothing of the outcomes: the same call may work later. An unavailable broker
 #: or backend is a ConnectionError, which is an OSError.
 _OUTAGES = (OSError, MemoryError)
+#: How often an error that isn't umbel's may refuse an outcome before its task has failed.
+_MOST_REFUSALS = 5
 
 
 class Settler:
@@ -58,7 +59,7 @@ class Settler:
         backend: Backend | None,
         *,
         planner: Planner,
-        journal: Board | None = None,
+        journal: Journal | None = None,
         lease: LeaseView | None = None,
         consumer: str | None = None,
     ):
@@ -77,10 +78,10 @@ class Settler:
         self._journal = journal
         self._pending: list[Settlement] = []
         self._settling: list[Settlement] = []
-        #: By receipt: acknowledged, and not run to its end yet.
-        self._early: dict[str, EarlyAcked] = {}
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
+        #: By receipt: how often broker or backend refused the outcome.
+        self._refusals: Counter[str] = Counter()
         self._pause_s = 0.0
         self._not_before = 0.0
         #: What the last flush failed with; None while all is well.
@@ -99,26 +100,21 @@ class Settler:
 
     def note_early(self, delivery: Delivery) -> None:
         """Note a delivery that is about to be acknowledged and run: its broker will forget it."""
-        if self._journal is None or not isinstance(delivery.message, Message):
-            return
-        early = EarlyAcked(delivery.message, delivery.queue, delivery.token)
-        with self._lock:
-            self._early[delivery.receipt] = early
-            self._journal.note(delivery.receipt, None, 0.0, early)
+        if self._journal is not None:
+            with self._lock:
+                self._journal.note_early(delivery)
 
     def forget_early(self, delivery: Delivery) -> None:
         """Take `note_early` back: it could not be acknowledged."""
-        with self._lock:
-            if self._early.pop(delivery.receipt, None) is not None and self._journal is not None:
-                self._rewrite(self._journal)
+        if self._journal is not None:
+            with self._lock:
+                self._journal.forget_early(delivery, (*self._settling, *self._pending))
 
     def add(self, settlement: Settlement) -> bool:
         """Take `settlement` in, for the next flush. False: flush now, the journal is full."""
         with self._lock:
             self._pending.append(settlement)
-            if self._journal is None or settlement.job is None:
-                return True
-            return self._note(self._journal, settlement)
+            return self._journal is None or self._journal.note(settlement)
 
     def flush(self, *, force: bool = False) -> bool:
         """Settle all that waits; False: an outage holds some of it.
@@ -136,49 +132,30 @@ class Settler:
                 self._settling = batch
             if not batch:
                 return True
-            left = self._attempt(batch)
-            with self._lock:
-                self._pending, self._settling = left + self._pending, []
-                if self._journal is not None and len(left) < len(batch):
-                    self._forget_settled(batch, left)
-                    self._rewrite(self._journal)
+            left = batch
+            try:
+                left = self._attempt(batch)
+            finally:
+                self._put_back(batch, left)
             if not left and self.outage is not None:
                 logger.info("settling again after an outage; %d outcomes were kept", len(batch))
                 self.outage, self._pause_s = None, 0.0
         return not left
+
+    def _put_back(self, batch: list[Settlement], left: list[Settlement]) -> None:
+        """Keep what is `left` of `batch` for a later flush, and forget the rest."""
+        with self._lock:
+            self._pending, self._settling = left + self._pending, []
+            if not left:
+                self._refusals.clear()
+            if self._journal is not None and len(left) < len(batch):
+                self._journal.forget_settled(batch, self._pending)
 
     def drain(self, given_up: threading.Event) -> None:
         """Settle all that waits, through an outage, until that is done or `given_up`."""
         done = self.flush(force=True)
         while not done and not given_up.wait(_FIRST_PAUSE_S):
             done = self.flush()
-
-    # -- the journal, with the lock held --------------------------------------------------------
-
-    def _note(self, journal: Board, settlement: Settlement) -> bool:
-        receipt = settlement.delivery.receipt
-        early = self._early.get(receipt) if settlement.acked else None
-        return journal.note(receipt, settlement.outcome, settlement.done_at, early)
-
-    def _forget_settled(self, batch: list[Settlement], left: list[Settlement]) -> None:
-        if self._early:
-            kept = {settlement.delivery.receipt for settlement in left}
-            for settlement in batch:
-                if settlement.acked and settlement.delivery.receipt not in kept:
-                    self._early.pop(settlement.delivery.receipt, None)
-
-    def _rewrite(self, journal: Board) -> None:
-        """Let the journal hold what isn't settled, and nothing else."""
-        journal.clear_journal()
-        unsettled = (*self._settling, *self._pending)
-        if self._early:
-            finished = {settlement.delivery.receipt for settlement in unsettled}
-            for receipt, early in self._early.items():
-                if receipt not in finished:
-                    journal.note(receipt, None, 0.0, early)
-        for settlement in unsettled:
-            if settlement.job is not None:
-                self._note(journal, settlement)
 
     # -- outages --------------------------------------------------------------------------------
 
@@ -210,7 +187,13 @@ class Settler:
 
     def _refused(self, settlement: Settlement, exc: Exception) -> list[Settlement]:
         """Let a task fail whose outcome nobody takes; return it where that can't be stored too."""
-        label = settlement.job.label if settlement.job else settlement.delivery.receipt
+        receipt = settlement.delivery.receipt
+        self._refusals[receipt] += 1
+        if not isinstance(exc, UmbelError) and self._refusals[receipt] < _MOST_REFUSALS:
+            # A plugin's own error says nothing of whether it lasts.
+            self._note_outage(exc, 1)
+            return [settlement]
+        label = settlement.job.label if settlement.job else receipt
         reason = f"its outcome can't be settled: {exc}"
         error = error_info(exc if isinstance(exc, UmbelError) else TaskError(reason))
         failure = Failure(error, dead_letter=reason)

@@ -22,11 +22,10 @@ from umbel.errors import TimeLimitExceeded, UmbelError
 from umbel.events import notify
 from umbel.ids import new_id
 from umbel.outcomes import Failure, Outcome, Revoked
-from umbel.worker.board import Board, slot_key
+from umbel.worker.board import Board
 from umbel.worker.child import COLD, SOFT, WARM, ChildSpec
-from umbel.worker.decode import header_id
 from umbel.worker.processes import Child, process_context, reap_adopted, start_child
-from umbel.worker.recovery import DeadChild, Recovery, describe_exit
+from umbel.worker.recovery import DeadChild, Recovery, describe_exit, running_among
 from umbel.worker.restarts import Restarts
 from umbel.worker.shutdown import COLD_GRACE_S, Phase, Shutdown
 
@@ -337,18 +336,12 @@ class Supervisor:
 
     def terminate(self, task_ids: list[str]) -> None:
         """End the processes that run one of these tasks; on the supervisor's thread."""
-        wanted = set(task_ids)
         for index, child in self._children.items():
-            running = {slot.key for slot in child.board.running()}
-            if not running:
-                continue
-            for delivery in self._broker.held(child.spec.identity.consumer):
-                key = slot_key(delivery.receipt)
-                if key in running and header_id(delivery.message) in wanted:
-                    logger.warning(
-                        "terminating task %s in pid %d", header_id(delivery.message), child.pid
-                    )
-                    self._doom(index, child, key, Revoked("terminated"))
+            consumer = child.spec.identity.consumer
+            found = running_among(task_ids, self._broker, consumer, child.board)
+            for key, task_id in found.items():
+                logger.warning("terminating task %s in pid %d", task_id, child.pid)
+                self._doom(index, child, key, Revoked("terminated"))
 
     # -- the end ------------------------------------------------------------------------------
 

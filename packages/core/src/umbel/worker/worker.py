@@ -253,7 +253,7 @@ class Worker:
         try:
             node.start()
             foreground.start()
-            signals.listen(foreground.request)
+            signals.listen_in_thread(foreground.request)
             logger.info("%s ready", self.hostname)
             if app.events.worker_ready:
                 notify(app.events.worker_ready, self)
