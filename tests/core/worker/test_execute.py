@@ -13,6 +13,7 @@ from umbel.clock import parse_iso
 from umbel.errors import Ignore, Reject
 from umbel.messages import Message
 from umbel.outcomes import Failure, Ignored, Outcome, Rejected, Retry, Success
+from umbel.requests import NO_REQUEST, Request
 from umbel.tasks import Task
 from umbel.worker.execute import run_sync
 from umbel.worker.jobs import Job
@@ -303,3 +304,22 @@ def test_an_interruption_at_the_very_edge_of_a_task_leaves_no_guard_armed(
     assert isinstance(outcome, Rejected)
     assert outcome.requeue
     assert not guard.is_armed
+
+
+def test_a_parameter_annotated_as_request_gets_the_running_one(
+    app: Umbel, job: MakeJob, run: Run
+) -> None:
+    seen: list[Any] = []
+
+    @app.task(name="look")
+    def look(x: int, request: Request | None = None, other: Request = NO_REQUEST) -> int:
+        seen.append((request, other))
+        return x
+
+    one = job("look", 5)
+    outcome = run(one)
+
+    assert isinstance(outcome, Success)
+    assert seen == [(one.request, one.request)]
+    assert look(6) == 6
+    assert seen[1] == (None, NO_REQUEST)

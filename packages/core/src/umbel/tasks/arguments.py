@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from umbel.errors import TaskArgumentsError, near_matches
+from umbel.requests import current_request
 
 if TYPE_CHECKING:
     from inspect import Parameter
@@ -123,6 +124,8 @@ class Converters(NamedTuple):
     dump_result: Dump | None
     #: Makes a return value what it is annotated as again, where it is read.
     load_result: Load | None
+    #: Parameters annotated as `Request`: they get the running request.
+    injected: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, task: str, function: Callable[..., Any]) -> Converters | None:
@@ -131,15 +134,23 @@ class Converters(NamedTuple):
         annotations = getattr(target, "__annotations__", {})
         if not annotations:
             return None
-        from umbel.tasks.conversion import converter_for  # noqa: PLC0415 - dataclasses take long to import
+        from umbel.tasks.conversion import (  # noqa: PLC0415 - dataclasses take long to import
+            converter_for,
+            is_request,
+        )
 
         scope = getattr(target, "__globals__", {})
+        injected = tuple(
+            name
+            for name, annotation in annotations.items()
+            if name != "return" and is_request(annotation, scope)
+        )
         found = {
             name: converter
             for name, annotation in annotations.items()
-            if (converter := converter_for(annotation, scope)) is not None
+            if name not in injected and (converter := converter_for(annotation, scope)) is not None
         }
-        if not found:
+        if not found and not injected:
             return None
         parameters = signature_of(function)
         kinds: dict[int, str] = {each.kind: each.name for each in parameters.values()}
@@ -153,6 +164,7 @@ class Converters(NamedTuple):
             rest_keywords=kinds.get(_REST_KEYWORDS),
             dump_result=result.dump if result is not None else None,
             load_result=result.load if result is not None else None,
+            injected=injected,
         )
 
     def dump(
@@ -168,7 +180,12 @@ class Converters(NamedTuple):
 
         Raises: TaskArgumentsError: one can't be that; the text names it.
         """
-        return self._apply(self.loads, args, kwargs)
+        new_args, new_kwargs = self._apply(self.loads, args, kwargs)
+        if self.injected:
+            given = self.positional[: len(args)]
+            request = current_request()
+            new_kwargs.update((name, request) for name in self.injected if name not in given)
+        return new_args, new_kwargs
 
     def _apply(
         self,

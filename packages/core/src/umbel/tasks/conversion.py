@@ -18,6 +18,8 @@ from uuid import UUID
 
 import msgspec
 
+from umbel.requests import Request
+
 Dump = Callable[[Any], Any]
 Load = Callable[[Any], Any]
 
@@ -48,6 +50,12 @@ def converter_for(annotation: Any, scope: Mapping[str, Any]) -> Converter | None
     if needs.pydantic:
         return _pydantic_converter(kind)
     return _msgspec_converter(kind) if needs.msgspec else None
+
+
+def is_request(annotation: Any, scope: Mapping[str, Any]) -> bool:
+    """Tell whether `annotation` is `umbel.requests.Request`, perhaps or None."""
+    kind = _evaluate(annotation, scope)
+    return kind is Request or set(typing.get_args(kind)) == {Request, type(None)}
 
 
 def _evaluate(annotation: Any, scope: Mapping[str, Any]) -> Any:

@@ -215,7 +215,8 @@ class TaskDefinition:
                 self.argument_check = ArgumentCheck(self.name, self.run)
             elif name in ("_converters", "convert_arguments", "convert_result", "load_result"):
                 converters = Converters.of(self.name, self.run)
-                of_arguments = converters if converters is not None and converters.dumps else None
+                has_work = converters is not None and (converters.dumps or converters.injected)
+                of_arguments = converters if has_work else None
                 self._converters = of_arguments
                 self.convert_arguments = None if of_arguments is None else of_arguments.load
                 self.convert_result = None if converters is None else converters.dump_result
