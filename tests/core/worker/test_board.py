@@ -7,7 +7,7 @@ import pytest
 from board_child import write_and_die
 
 from umbel.outcomes import ErrorInfo, Failure, Success
-from umbel.worker.board import JOURNAL_BYTES, Board, slot_key
+from umbel.worker.board import JOURNAL_BYTES, Board, JournalEntry, slot_key
 
 
 @pytest.fixture
@@ -48,40 +48,60 @@ def test_long_receipts_have_keys_of_the_same_length() -> None:
 
 def test_the_journal_gives_back_what_was_noted(board: Board) -> None:
     failure = Failure(ErrorInfo("ValueError", "builtins", ["no"]), 0.5)
-    board.note("r-1", Success(b"3", 0.1), 10.0)
-    board.note("r-2", failure, 11.0)
+    board.note(JournalEntry("r-1", Success(b"3", 0.1), 10.0))
+    board.note(JournalEntry("r-2", failure, 11.0))
 
     found = {each.receipt: (each.outcome, each.done_at) for each in board.journal()}
 
     assert found == {"r-1": (Success(b"3", 0.1), 10.0), "r-2": (failure, 11.0)}
 
 
-def test_a_cleared_journal_is_empty(board: Board) -> None:
-    board.note("r", Success(b"3"), 1.0)
-    board.clear_journal()
+def test_a_journal_is_replaced_as_a_whole(board: Board) -> None:
+    for turn in range(5):
+        board.note(JournalEntry(f"old-{turn}", Success(b"3"), 1.0))
+        board.rewrite_journal([JournalEntry(f"new-{turn}", Success(b"4"), 2.0)])
+        assert [each.receipt for each in board.journal()] == [f"new-{turn}"]
+        board.note(JournalEntry("more", Success(b"5"), 3.0))
+        assert [each.receipt for each in board.journal()] == [f"new-{turn}", "more"]
 
+    board.rewrite_journal([])
     assert board.journal() == []
 
 
-def test_a_full_journal_says_so_and_keeps_what_it_has(board: Board) -> None:
-    assert board.note("r", Success(b"3"), 1.0)
+def test_a_journal_that_is_being_replaced_holds_the_old_entries_until_it_is(board: Board) -> None:
+    seen: list[list[str]] = []
+    board.note(JournalEntry("old", Success(b"3"), 1.0))
 
-    assert not board.note("big", Success(b"x" * JOURNAL_BYTES), 1.0)
+    def entries() -> Iterator[JournalEntry]:
+        for name in ("new-1", "new-2"):
+            yield JournalEntry(name, Success(b"4"), 2.0)
+            seen.append([each.receipt for each in board.journal()])
+
+    board.rewrite_journal(entries())
+
+    assert seen == [["old"], ["old"]]
+    assert [each.receipt for each in board.journal()] == ["new-1", "new-2"]
+
+
+def test_a_full_journal_says_so_and_keeps_what_it_has(board: Board) -> None:
+    assert board.note(JournalEntry("r", Success(b"3"), 1.0))
+
+    assert not board.note(JournalEntry("big", Success(b"x" * JOURNAL_BYTES), 1.0))
     assert [each.receipt for each in board.journal()] == ["r"]
 
 
 def test_a_value_that_only_this_process_can_hold_is_told_not_to_fit(board: Board) -> None:
     for odd in (2**100, object(), "\ud800"):
         failure = Failure(ErrorInfo("ValueError", "builtins", [odd]))
-        assert not board.note("r", failure, 1.0)
+        assert not board.note(JournalEntry("r", failure, 1.0))
 
     assert board.journal() == []
 
 
 def test_a_damaged_journal_gives_back_what_can_be_read(board: Board) -> None:
-    board.note("r-1", Success(b"3"), 1.0)
+    board.note(JournalEntry("r-1", Success(b"3"), 1.0))
     end = board._journal_at + board._used
-    board.note("r-2", Success(b"4"), 2.0)
+    board.note(JournalEntry("r-2", Success(b"4"), 2.0))
     board._memory[end + 4 : end + 8] = b"\xc1\xc1\xc1\xc1"
 
     assert [each.receipt for each in board.journal()] == ["r-1"]

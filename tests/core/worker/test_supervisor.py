@@ -318,6 +318,60 @@ def test_an_error_that_no_journal_can_hold_reaches_its_caller(project: Project) 
         project.app.send_task("tasks.huge").get(timeout=30)
 
 
+TELLS = """
+import multiprocessing
+
+def told(what):
+    where = "child" if multiprocessing.current_process().name != "MainProcess" else "node"
+    return lambda **_: note("told", f"{where}:{what}")
+
+for each in (
+    "worker_init", "worker_before_create_process", "worker_process_init", "worker_ready",
+    "worker_process_shutdown", "worker_shutting_down", "worker_shutdown",
+    "task_prerun", "task_postrun", "task_failure",
+):
+    def receiver(each=each, **named):
+        told(each)()
+    getattr(app.signals, each).connect(receiver, weak=False)
+app.events.add("process_stopped", lambda index, exitcode: note("told", f"exit:{exitcode}"))
+"""
+
+
+def test_what_happens_is_told_in_the_process_where_it_happens(
+    make_project: Callable[..., Project],
+) -> None:
+    project = make_project(TELLS)
+    worker = project.worker("-c", "1")
+    project.app.send_task("tasks.add", (1, 1)).get(timeout=30)
+    assert worker.stop() == 0
+    first = project.ledger("told")
+    project.ledger_path.write_text("")
+
+    worker = project.worker("-c", "1")
+    hog = project.app.send_task("tasks.work", ("hog", 60), time_limit=0.1)
+    with pytest.raises(Exception, match=r"0\.1"):
+        hog.get(timeout=30)
+    worker.stop()
+
+    expected = Counter(
+        [
+            "node:worker_init",
+            "node:worker_before_create_process",
+            "child:worker_process_init",
+            "node:worker_ready",
+            "child:task_prerun",
+            "child:task_postrun",
+            "node:worker_shutting_down",
+            "child:worker_process_shutdown",
+            "exit:None",
+            "node:worker_shutdown",
+        ]
+    )
+    assert first == expected
+    ended = project.ledger("told")
+    assert (ended["node:task_failure"], ended["exit:-9"]) == (1, 1)
+
+
 # -- signals ----------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from multiprocessing import reduction
 from pathlib import Path
@@ -32,8 +32,8 @@ _NUMBER = struct.Struct("I")
 _COUNT = struct.Struct("Q")
 _TIME = struct.Struct("d")
 _MAGIC_AT, _SLOTS_AT, _USED_AT = 0, 4, 8
-_ALIVE_AT, _READY_AT, _ENDED_AT = 12, 16, 20
-_DONE_AT, _LEASE_UNTIL_AT, _LEASE_SINCE_AT, _REVOKES_AT = 24, 32, 40, 48
+_ALIVE_AT, _READY_AT, _ENDED_AT = 16, 20, 24
+_DONE_AT, _LEASE_UNTIL_AT, _LEASE_SINCE_AT, _REVOKES_AT = 32, 40, 48, 56
 _FIRST_SLOT_AT = 64
 _KEY_BYTES = 48
 #: begun (monotonic seconds; 0: idle), hard deadline (0: none), key of the receipt.
@@ -41,7 +41,9 @@ _SLOT = struct.Struct(f"dd{_KEY_BYTES}s")
 _SLOT_REST = struct.Struct(f"d{_KEY_BYTES}s")
 _IDLE = _TIME.pack(0.0)
 _LENGTH = struct.Struct("<I")
+#: Bytes of each of the journal's two halves: one is valid, the other is for its next version.
 JOURNAL_BYTES = 512 * 1024
+_HALF_SHIFT = 32
 
 
 class EarlyAcked(msgspec.Struct, frozen=True, array_like=True):
@@ -96,12 +98,12 @@ class Board:
         self._path = path
         self.slots: int = _NUMBER.unpack_from(self._memory, _SLOTS_AT)[0]
         self._journal_at = _FIRST_SLOT_AT + self.slots * _SLOT.size
-        self._used = 0
+        self._half = self._used = 0
 
     @classmethod
     def create(cls, slots: int) -> Board:
         """Make the board of a child with so many slots; the supervisor calls this."""
-        handle, path = _new_file(_FIRST_SLOT_AT + slots * _SLOT.size + JOURNAL_BYTES)
+        handle, path = _new_file(_FIRST_SLOT_AT + slots * _SLOT.size + 2 * JOURNAL_BYTES)
         with mmap.mmap(handle, _FIRST_SLOT_AT) as memory:
             _NUMBER.pack_into(memory, _MAGIC_AT, _MAGIC)
             _NUMBER.pack_into(memory, _SLOTS_AT, slots)
@@ -157,35 +159,39 @@ class Board:
         at = _FIRST_SLOT_AT + slot * _SLOT.size
         self._memory[at : at + _TIME.size] = _IDLE
 
-    def note(
-        self,
-        receipt: str,
-        outcome: Outcome | None,
-        done_at: float,
-        early: EarlyAcked | None = None,
-    ) -> bool:
-        """Write an outcome into the journal; False: it doesn't fit in, settle now.
+    def note(self, entry: JournalEntry) -> bool:
+        """Write an entry into the journal; False: it doesn't fit in, settle now.
 
         The journal has one writer at a time: its caller holds a lock.
         """
+        fits = self._write(entry)
+        if fits:
+            self._publish()
+        return fits
+
+    def rewrite_journal(self, entries: Iterable[JournalEntry]) -> None:
+        """Put `entries` in the place of all that the journal holds; a reader sees old or new."""
+        self._half, self._used = 1 - self._half, 0
+        for entry in entries:
+            self._write(entry)
+        self._publish()
+
+    def _write(self, entry: JournalEntry) -> bool:
         try:
-            entry = _encode_entry(JournalEntry(receipt, outcome, done_at, early))
+            data = _encode_entry(entry)
         except _NOT_ENCODABLE:  # such as an integer of more than 64 bits in an error's arguments
             return False
-        end = self._used + _LENGTH.size + len(entry)
+        end = self._used + _LENGTH.size + len(data)
         if end > JOURNAL_BYTES:
             return False
-        at = self._journal_at + self._used
-        self._memory[at : at + end - self._used] = _LENGTH.pack(len(entry)) + entry
+        at = self._journal_at + self._half * JOURNAL_BYTES + self._used
+        self._memory[at : at + end - self._used] = _LENGTH.pack(len(data)) + data
         self._used = end
-        # Last, so that a reader never sees half an entry.
-        self._put(_NUMBER, _USED_AT, end)
         return True
 
-    def clear_journal(self) -> None:
-        """Empty the journal: all that it holds is settled."""
-        self._used = 0
-        self._put(_NUMBER, _USED_AT, 0)
+    def _publish(self) -> None:
+        """Make valid what was written; last, so that a reader never sees half an entry."""
+        self._put(_COUNT, _USED_AT, self._half << _HALF_SHIFT | self._used)
 
     def count_done(self, done: int) -> None:
         """Say how many tasks the child has run in all."""
@@ -259,8 +265,10 @@ class Board:
 
     def journal(self) -> list[JournalEntry]:
         """Return what a dead child had noted; what it has damaged is left out."""
-        used = _NUMBER.unpack_from(self._memory, _USED_AT)[0]
-        at, end = self._journal_at, self._journal_at + min(used, JOURNAL_BYTES)
+        valid = _COUNT.unpack_from(self._memory, _USED_AT)[0]
+        half, used = valid >> _HALF_SHIFT & 1, valid & ((1 << _HALF_SHIFT) - 1)
+        at = self._journal_at + half * JOURNAL_BYTES
+        end = at + min(used, JOURNAL_BYTES)
         entries = []
         while at + _LENGTH.size <= end:
             (length,) = _LENGTH.unpack_from(self._memory, at)

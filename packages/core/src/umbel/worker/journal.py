@@ -6,11 +6,11 @@ its caller holds a lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from umbel.messages import Message
-from umbel.worker.board import EarlyAcked
+from umbel.worker.board import EarlyAcked, JournalEntry
 
 if TYPE_CHECKING:
     from umbel.messages import Delivery
@@ -28,23 +28,19 @@ class Journal:
 
     def note(self, settlement: Settlement) -> bool:
         """Note an outcome; False: it doesn't fit in, settle now."""
-        if settlement.job is None:
-            return True
-        receipt = settlement.delivery.receipt
-        early = self._early.get(receipt) if settlement.acked else None
-        return self._board.note(receipt, settlement.outcome, settlement.done_at, early)
+        return settlement.job is None or self._board.note(self._entry(settlement))
 
     def note_early(self, delivery: Delivery) -> None:
         """Note a delivery that is about to be acknowledged and run: its broker will forget it."""
         if isinstance(delivery.message, Message):
             early = EarlyAcked(delivery.message, delivery.queue, delivery.token)
             self._early[delivery.receipt] = early
-            self._board.note(delivery.receipt, None, 0.0, early)
+            self._board.note(JournalEntry(delivery.receipt, None, 0.0, early))
 
     def forget_early(self, delivery: Delivery, unsettled: Sequence[Settlement]) -> None:
         """Take `note_early` back: it could not be acknowledged."""
         if self._early.pop(delivery.receipt, None) is not None:
-            self._rewrite(unsettled)
+            self._board.rewrite_journal(self._entries(unsettled))
 
     def forget_settled(
         self, settled: Sequence[Settlement], unsettled: Sequence[Settlement]
@@ -55,14 +51,19 @@ class Journal:
             for settlement in settled:
                 if settlement.acked and settlement.delivery.receipt not in kept:
                     self._early.pop(settlement.delivery.receipt, None)
-        self._rewrite(unsettled)
+        self._board.rewrite_journal(self._entries(unsettled))
 
-    def _rewrite(self, unsettled: Sequence[Settlement]) -> None:
-        self._board.clear_journal()
+    def _entries(self, unsettled: Sequence[Settlement]) -> Iterator[JournalEntry]:
         if self._early:
             finished = {settlement.delivery.receipt for settlement in unsettled}
             for receipt, early in self._early.items():
                 if receipt not in finished:
-                    self._board.note(receipt, None, 0.0, early)
+                    yield JournalEntry(receipt, None, 0.0, early)
         for settlement in unsettled:
-            self.note(settlement)
+            if settlement.job is not None:
+                yield self._entry(settlement)
+
+    def _entry(self, settlement: Settlement) -> JournalEntry:
+        receipt = settlement.delivery.receipt
+        early = self._early.get(receipt) if settlement.acked else None
+        return JournalEntry(receipt, settlement.outcome, settlement.done_at, early)

@@ -41,6 +41,8 @@ _LOOK_BUSY_S = 0.05
 _LOOK_IDLE_S = 0.25
 #: Seconds that a process may live on after its work has ended: threads of its tasks hold it.
 _LINGER_S = 10.0
+#: What `multiprocessing` says where it doesn't know.
+_UNKNOWN_EXIT = 255
 _PHASE_COMMANDS = {Phase.WARM: WARM, Phase.SOFT: SOFT, Phase.COLD: COLD}
 _PHASE_NAMES = {Phase.WARM: "warm", Phase.SOFT: "soft", Phase.COLD: "cold"}
 
@@ -285,7 +287,9 @@ class Supervisor:
 
     def _note_death(self, index: int, dead: DeadChild, done: int, *, was_alive: bool) -> None:
         if self._host.events.process_stopped:
-            notify(self._host.events.process_stopped, index, dead.exitcode)
+            # None would mean that the child itself tells of its end.
+            exitcode = _UNKNOWN_EXIT if dead.exitcode is None else dead.exitcode
+            notify(self._host.events.process_stopped, index, exitcode)
         if dead.doomed or self.shutdown.phase is not Phase.RUNNING:
             return
         how = f"child {index} (pid {dead.pid}) died"
