@@ -369,7 +369,8 @@ def test_what_happens_is_told_in_the_process_where_it_happens(
     )
     assert first == expected
     ended = project.ledger("told")
-    assert (ended["node:task_failure"], ended["exit:-9"]) == (1, 1)
+    assert ended["node:task_failure"] == 1
+    assert ended["exit:-9"] >= 1  # its successor may not have been up yet when all was stopped
 
 
 # -- signals ----------------------------------------------------------------------------------
