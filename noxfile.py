@@ -44,7 +44,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of all packages, and what a user's type checker sees."""
     install_packages(session, *group("types"))
-    session.run("mypy", "--strict", *(str(package / "src") for package in PACKAGES))
+    sources = [*(package / "src" for package in PACKAGES), *ROOT.glob("examples/*/src")]
+    session.run("mypy", "--strict", *map(str, sources))
     session.run("python", "tests/typing/check.py", *session.posargs)
 
 
@@ -58,7 +59,7 @@ def floors(session: nox.Session) -> None:
 
 @nox.session
 def isolation(session: nox.Session) -> None:
-    """Build each package; try it with core alone, in a fresh environment."""
+    """Build each package and try it with core alone; try the plugins in examples/ as well."""
     session.install(*BUILD_TOOLS, "virtualenv>=20.26")
     session.run("python", "tests/isolation.py", session.create_tmp(), *session.posargs)
 
@@ -74,14 +75,14 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write the reference pages in docs/ that come from the code."""
+    """Write the pages in docs/, or the parts of them, that come from the code."""
     install_packages(session)
     session.run("python", "docs/build.py", *session.posargs)
 
 
 @nox.session
 def docs_check(session: nox.Session) -> None:
-    """Check that the reference pages are those that `docs` would write."""
+    """Check that these pages are those that `docs` would write."""
     install_packages(session)
     session.run("python", "docs/build.py", "--check", *session.posargs)
 

@@ -1,6 +1,14 @@
-"""Write the pages of docs/reference/ that come from the code: settings and hooks.
+"""Write what comes from the code: docs/reference/, and parts of docs/plugins/.
 
-``nox -s docs`` writes them; ``nox -s docs_check`` (``--check``) fails when one is stale.
+``nox -s docs`` writes them; ``nox -s docs_check`` (``--check``) fails when one is stale. A page of
+docs/plugins/ is written by hand, but for what stands between two comments. The first of them says
+what belongs there; the second one is ``<!-- end -->``:
+
+    interface: FILE NAME …   classes without the bodies of their methods
+    code: FILE               a file; FILE head: up to its first class or function; FILE NAME …:
+                             functions, methods (CLASS.METHOD), or classes up to their first method
+    hook: NAME …             hooks as they are specified
+    hooks: SECTION           all hooks of a section of umbel.hookspecs
 """
 
 from __future__ import annotations
@@ -10,6 +18,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 from umbel.plugins import installed_plugins
@@ -18,8 +27,12 @@ from umbel.settings.table import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+PLUGINS = ROOT / "docs" / "plugins"
 
 _SECTION = re.compile(r"^# -- (?P<title>.+?) -+$")
+_BLOCK = re.compile(
+    r"<!-- (?P<kind>interface|code|hooks?): (?P<what>[^>]+?) -->\n.*?<!-- end -->", flags=re.DOTALL
+)
 _NOTE = "<!-- Written by `nox -s docs`; don't edit it here. -->"
 
 
@@ -35,7 +48,7 @@ def main(argv: list[str]) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
     if not stale:
-        print("docs/reference is up to date")
+        print("the pages that come from the code are up to date")
         return 0
     print(f"{'stale' if check else 'written'}: {', '.join(stale)}")
     if check:
@@ -44,11 +57,16 @@ def main(argv: list[str]) -> int:
 
 
 def pages() -> dict[Path, str]:
-    """Return all generated pages."""
-    return {REFERENCE / "hooks.md": hooks_page(), REFERENCE / "settings.md": settings_page()}
+    """Return all pages that are generated, or hold generated parts."""
+    filled = {path: filled_page(path.read_text("utf-8")) for path in sorted(PLUGINS.glob("*.md"))}
+    reference = {"hooks.md": hooks_page(), "settings.md": settings_page()}
+    return {REFERENCE / name: text for name, text in reference.items()} | filled
 
 
 # -- hooks ------------------------------------------------------------------------------------
+
+
+Definition = ast.ClassDef | ast.FunctionDef
 
 
 class Hook(NamedTuple):
@@ -125,6 +143,104 @@ def signature(node: ast.FunctionDef) -> str:
 def markdown(text: str) -> str:
     """Turn the double backquotes of docstrings into Markdown's single ones."""
     return text.replace("``", "`")
+
+
+# -- parts of pages ---------------------------------------------------------------------------
+
+
+def filled_page(text: str) -> str:
+    """Return a page with its generated parts as the code has them now."""
+    return _BLOCK.sub(lambda found: block(found["kind"], found["what"]), text)
+
+
+def block(kind: str, what: str) -> str:
+    """Render one generated part, with the comments around it."""
+    if kind in {"hook", "hooks"}:
+        inner = hooks_part(what.split() if kind == "hook" else [], section=what)
+    else:
+        file, *names = what.split()
+        render = interface_of if kind == "interface" else code_of
+        language = file.rpartition(".")[2].replace("py", "python")
+        inner = f"```{language}\n{render(ROOT / file, names)}\n```"
+    return f"<!-- {kind}: {what} -->\n\n{inner}\n\n<!-- end -->"
+
+
+def hooks_part(names: list[str], *, section: str) -> str:
+    """Render hooks by name, or all of a section."""
+    every = [hook for path in ROOT.glob("packages/*/src/*/hookspecs.py") for hook in hooks_of(path)]
+    chosen = [hook for hook in every if hook.name in names or hook.section == section]
+    if not chosen or len(chosen) < len(names):
+        raise SystemExit(f"there are no such hooks: {section}")
+    return "\n\n".join(f"```python\n{hook.signature}\n```\n\n{hook.doc}" for hook in chosen)
+
+
+def code_of(path: Path, names: list[str]) -> str:
+    """Return a file, or the parts of it that `names` name, dedented."""
+    text = path.read_text("utf-8").rstrip()
+    if not names:
+        return text
+    lines = text.splitlines()
+    found = definitions(ast.parse(text))
+    parts = []
+    for name in names:
+        if name == "head":
+            part = lines[: min(first_line(node) for node in found.values()) - 1]
+        else:
+            node = found[name]
+            end = node.end_lineno or node.lineno
+            if isinstance(node, ast.ClassDef):
+                end = min(first_line(each) for each in methods(node)) - 1
+            part = lines[first_line(node) - 1 : end]
+        parts.append(dedent("\n".join(part)).rstrip())
+    return "\n\n".join(parts)
+
+
+def interface_of(path: Path, names: list[str]) -> str:
+    """Return classes as their source has them, without the bodies of methods."""
+    text = path.read_text("utf-8")
+    lines, found = text.splitlines(), definitions(ast.parse(text))
+    return "\n\n\n".join("\n".join(interface_lines(lines, found[name])) for name in names)
+
+
+def interface_lines(lines: list[str], cls: Definition) -> Iterator[str]:
+    """Yield the lines of a class that an author needs."""
+    yield from lines[first_line(cls) - 1 : cls.body[0].end_lineno]
+    for node in cls.body[1:]:
+        start, end = first_line(node), node.end_lineno or node.lineno
+        if isinstance(node, ast.FunctionDef):
+            if node.name.startswith("_") and node.name not in {"__init__", "__call__"}:
+                continue
+            if ast.get_docstring(node) is not None:
+                end = node.body[0].end_lineno or end
+        while lines[start - 2].lstrip().startswith("#:"):
+            start -= 1
+        if lines[start - 3].lstrip().startswith("# -- "):
+            yield from ("", lines[start - 3].partition(" ---")[0])
+        if not lines[start - 2].strip():
+            yield ""
+        yield from lines[start - 1 : end]
+
+
+def definitions(module: ast.Module) -> dict[str, Definition]:
+    """Return classes, functions and methods by name; methods as ``Class.method``."""
+    found: dict[str, Definition] = {}
+    for node in module.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            found[node.name] = node
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}": each for each in methods(node)}
+    return found
+
+
+def methods(cls: ast.ClassDef) -> list[ast.FunctionDef]:
+    """Return the methods of a class."""
+    return [node for node in cls.body if isinstance(node, ast.FunctionDef)]
+
+
+def first_line(node: ast.stmt) -> int:
+    """Return the line where a statement begins, its decorators included."""
+    decorators = node.decorator_list if isinstance(node, (ast.ClassDef, ast.FunctionDef)) else []
+    return min([node.lineno, *(each.lineno for each in decorators)])
 
 
 # -- settings ---------------------------------------------------------------------------------

@@ -2,22 +2,28 @@
 
 ``nox -s isolation`` runs it; it needs hatchling and virtualenv. What it shows: the wheels are
 complete, a package's own requirements suffice for all of its modules, and its plugin loads
-without any other package of ours.
+without any other package of ours. Then each plugin in examples/ is installed from its own wheel,
+as a stranger's would be: it passes its tests on the kit, and ``umbel demo`` runs on it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = "umbel"
+#: What an example needs around it, from wheels too.
+BESIDE_EXAMPLES = ("umbel", "umbel-cli", "umbel-testing")
+DEMO_FILES = 80
 TRIAL = Path(__file__).resolve().parent / "isolation_trial.py"
 
 
@@ -51,7 +57,24 @@ def main(folder: Path) -> int:
             said = f"FAILED: {error}"
         print(f"{package.name}: {said}", flush=True)
     print(f"{len(packages)} packages built and tried alone, {len(failed)} failed", flush=True)
-    return 1 if failed else 0
+    failed_examples = try_examples(packages, folder)
+    return 1 if failed or failed_examples else 0
+
+
+def try_examples(packages: Sequence[Package], folder: Path) -> list[str]:
+    """Build and try the plugins in examples/; return the names of those that failed."""
+    failed = []
+    beside = [package for package in packages if package.name in BESIDE_EXAMPLES]
+    for path in sorted(ROOT.glob("examples/*/pyproject.toml")):
+        example = build(path.parent, folder)
+        try:
+            check_wheel(example)
+            said = try_example(example, path.parent, beside, folder / example.name)
+        except TrialError as error:
+            failed.append(example.name)
+            said = f"FAILED: {error}"
+        print(f"{example.name}: {said}", flush=True)
+    return failed
 
 
 def build(source: Path, folder: Path) -> Package:
@@ -79,15 +102,21 @@ def check_wheel(package: Package) -> None:
         raise TrialError(f"the wheel holds {sorted(tops)}, not {package.import_name!r} alone")
 
 
-def try_alone(package: Package, core: Package, folder: Path) -> str:
-    """Install core and `package` into a new environment and use them there."""
-    env = folder / "env"
-    run(sys.executable, "-m", "virtualenv", "--quiet", str(env))
-    bin_folder = env / ("Scripts" if os.name == "nt" else "bin")
+def make_environment(folder: Path, packages: Sequence[Package]) -> Path:
+    """Install `packages` from their wheels into a new environment; return where its programs are."""
+    run(sys.executable, "-m", "virtualenv", "--quiet", str(folder))
+    bin_folder = folder / ("Scripts" if os.name == "nt" else "bin")
     python = str(bin_folder / "python")
-    wheels = sorted({str(core.wheel), str(package.wheel)})
+    wheels = sorted({str(package.wheel) for package in packages})
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wheels)
     run(python, "-m", "pip", "check")
+    return bin_folder
+
+
+def try_alone(package: Package, core: Package, folder: Path) -> str:
+    """Install core and `package` into a new environment and use them there."""
+    bin_folder = make_environment(folder / "env", [core, package])
+    python = str(bin_folder / "python")
     elsewhere = folder / "cwd"  # so that nothing of the clone is found
     elsewhere.mkdir()
     said = run(python, "-I", str(TRIAL), package.name, package.import_name, cwd=elsewhere)
@@ -97,6 +126,29 @@ def try_alone(package: Package, core: Package, folder: Path) -> str:
             raise TrialError(f"`umbel plugins` doesn't name it:\n{listing}")
         said = f"{said.rstrip()}, listed by `umbel plugins`"
     return said.strip()
+
+
+def try_example(example: Package, source: Path, beside: Sequence[Package], folder: Path) -> str:
+    """Install `example` beside the packages it is for; run its tests, and the demo on it."""
+    env = make_environment(folder / "env", [*beside, example])
+    elsewhere = folder / "cwd"
+    elsewhere.mkdir()
+    shutil.copytree(source / "tests", elsewhere / "tests")
+    umbel = str(env / "umbel")
+    listing = json.loads(run(umbel, "plugins", "--json", cwd=elsewhere))
+    [plugin] = [row for row in listing if row["distribution"] == example.name]
+    if plugin["error"] or plugin["problems"]:
+        raise TrialError(f"`umbel plugins` says: {plugin}")
+    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "tests")
+    passed = run(str(env / "python"), *tests, cwd=elsewhere).strip().splitlines()[-1]
+    said = [f"listed by `umbel plugins`, {passed}"]
+    for scheme in plugin["offers"].get("brokers", ()):
+        demo = (umbel, "demo", "-q", "--json", "--verify", "--limit", str(DEMO_FILES))
+        ended = json.loads(run(*demo, "--broker", f"{scheme}://{elsewhere}/queue", cwd=elsewhere))
+        if not ended["adds_up"] or ended["done_now"] != DEMO_FILES:
+            raise TrialError(f"`umbel demo` on {scheme}:// came to {ended}")
+        said.append(f"`umbel demo` on {scheme}:// did {ended['done_now']} tasks")
+    return ", ".join(said)
 
 
 def run(*command: str, cwd: Path = ROOT) -> str:

@@ -125,3 +125,63 @@ def test_revoked_task_isnt_run(make_app):
         assert result.get(timeout=10, propagate=False).args == ("revoked",)
 
     assert (ran, result.state) == ([1], "REVOKED")
+
+
+# -- rate limits and pools ----------------------------------------------------------------------
+
+
+def test_rate_limit_is_kept_and_published(app, orders):
+    assert app.control.rate_limit("t", "10/s") is None
+
+    assert app.coordinator.get(["rate_limit/t"]) == {"rate_limit/t": b"10/s"}
+    (order,) = orders()
+    assert order["method"] == "rate_limit"
+    assert order["arguments"] == {"task_name": "t", "rate_limit": "10/s"}
+
+
+@pytest.mark.parametrize("reset", [None, "reset"])
+def test_rate_limit_can_be_taken_back(app, orders, reset):
+    app.control.rate_limit("t", 5)
+    app.control.rate_limit("t", reset)
+
+    assert app.coordinator.scan("rate_limit/") == {}
+    assert orders()[-1]["arguments"] == {"task_name": "t", "rate_limit": None}
+
+
+def test_rate_limit_for_some_nodes_is_not_kept(app, orders):
+    app.control.rate_limit("t", "10/s", ["a@h"])
+
+    assert app.coordinator.scan("rate_limit/") == {}
+    assert orders()[0]["destination"] == ["a@h"]
+
+
+@pytest.mark.parametrize("rate", ["x", -1, "5/d"])
+def test_wrong_rate_limit_is_an_error(app, orders, rate):
+    with pytest.raises(ConfigError, match="is no rate"):
+        app.control.rate_limit("t", rate)
+
+    assert app.coordinator.scan("rate_limit/") == {}
+    assert orders() == []
+
+
+def test_rate_limit_without_a_task_is_an_error(app):
+    with pytest.raises(InvalidTaskError, match="needs the name of a task"):
+        app.control.rate_limit("", "1/s")
+
+
+def test_pools_are_resized_by_order(app, orders):
+    app.control.pool_grow(2)
+    app.control.pool_shrink(destination=["a@h"])
+    app.control.autoscale(8, 2)
+    app.control.shutdown()
+
+    assert [(each["method"], each["arguments"], each["destination"]) for each in orders()] == [
+        ("pool_grow", {"n": 2}, None),
+        ("pool_shrink", {"n": 1}, ["a@h"]),
+        ("autoscale", {"max": 8, "min": 2}, None),
+        ("shutdown", {}, None),
+    ]
+
+
+def test_order_may_wait_for_answers(app):
+    assert app.control.pool_grow(reply=True, timeout=0.05) == []

@@ -10,14 +10,21 @@ from umbel import hookimpl
 from umbel.builtin.memory.coordinator import MemoryCoordinator
 from umbel.errors import ConfigError, UnknownPluginError
 from umbel.handles import scheme_of
+from umbel.interfaces.broker import Capability
 from umbel.plugins import PluginManager
 
 
 class Recording:
     """A handle that remembers how it was made and whether it was closed."""
 
+    capabilities = frozenset(Capability)
+
     def __init__(self, url, options):
         self.url, self.options, self.closed = url, options, False
+        self.configured = None
+
+    def configure(self, **given):
+        self.configured = given
 
     def close(self):
         self.closed = True
@@ -52,6 +59,30 @@ def test_new_handle_is_the_callers_own(app):
     assert app.open_broker() is not app.broker
     assert app.open_backend() is not app.backend
     assert app.open_coordinator() is not app.coordinator
+
+
+def test_each_broker_handle_is_told_the_window_and_the_bounds(make_app, plugins):
+    app = make_app(
+        broker="rec://a",
+        backend="rec://b",
+        plugins=plugins,
+        task_once_window_s=30,
+        task_queues={"mail": {"max_length": 5}, "other": None},
+    )
+
+    expected = {"once_window_s": 30.0, "bounds": {"mail": 5}}
+    assert app.broker.configured == expected
+    assert app.open_broker().configured == expected
+
+
+def test_bound_that_the_broker_cannot_keep_to_is_an_error_that_says_so(
+    make_app, plugins, monkeypatch
+):
+    monkeypatch.setattr(Recording, "capabilities", frozenset())
+    app = make_app(broker="rec://a", plugins=plugins, task_queues={"mail": {"max_length": 5}})
+
+    with pytest.raises(ConfigError, match="queue 'mail' has a max_length, which Recording can't"):
+        app.open_broker()
 
 
 def test_url_and_options_go_to_the_factory(make_app, plugins):

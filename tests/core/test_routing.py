@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 
 from umbel.errors import ConfigError
-from umbel.routing import Choice, Queue, Router, declared_queues
+from umbel.routing import Choice, Queue, Router, declared_queues, queue_bounds
 
 DEFAULT = {"queue": "celery", "exchange": "", "routing_key": "celery"}
 
@@ -408,3 +408,44 @@ class TestExplain:
         assert {key: choice.value for key, choice in explained.items()} == routes.route(
             name, (), {}, options
         )
+
+
+# -- queues with a bound ----------------------------------------------------------------------
+
+
+def test_queue_may_be_declared_by_its_class():
+    queues = declared_queues([Queue("mail", max_length=5, overflow="block"), Queue("other")])
+
+    assert (queues["mail"].max_length, queues["mail"].overflow) == (5, "block")
+    assert (queues["mail"].exchange, queues["mail"].routing_key) == ("mail", "mail")
+    assert (queues["other"].max_length, queues["other"].overflow) == (None, "raise")
+
+
+def test_queue_may_be_declared_under_its_name():
+    queues = declared_queues({"mail": Queue("mail", max_length=5), "other": {"max_length": 2}})
+
+    assert {name: queue.max_length for name, queue in queues.items()} == {"mail": 5, "other": 2}
+
+
+def test_bounds_are_those_of_the_queues_that_have_one():
+    assert queue_bounds([Queue("mail", max_length=5), "other", {"name": "x", "max_length": 1}]) == {
+        "mail": 5,
+        "x": 1,
+    }
+    assert queue_bounds(None) == {}
+
+
+@pytest.mark.parametrize("given", [0, -1, True, "many", 1.5])
+def test_wrong_max_length_is_an_error_that_names_queue_and_value(given):
+    with pytest.raises(ConfigError, match=rf"max_length of queue 'mail' .* not {given!r}"):
+        declared_queues({"mail": {"max_length": given}})
+
+
+def test_wrong_overflow_is_an_error_that_names_the_words():
+    with pytest.raises(ConfigError, match=r"queue 'mail' .* 'raise' or 'block', not 'drop'"):
+        declared_queues([Queue("mail", max_length=5, overflow="drop")])
+
+
+def test_overflow_without_a_bound_is_an_error():
+    with pytest.raises(ConfigError, match=r"queue 'mail' .* no max_length"):
+        declared_queues([Queue("mail", overflow="block")])

@@ -408,6 +408,15 @@ class DeclaresWhatDoesNotExist(MemoryBackend):
     capabilities = MemoryBackend.capabilities | {"telepathy"}
 
 
+@MUTANTS.caught_by("test_concurrent_threads_of_one_handle_do_not_disturb_each_other")
+class MixesThreadsUp(MemoryBackend):
+    def load(self, task_ids):
+        self.asked = task_ids
+        if len(task_ids) == 1:
+            time.sleep(0.001)
+        return super().load(self.asked)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_fault_is_caught(mutant):
     MUTANTS.check(mutant)

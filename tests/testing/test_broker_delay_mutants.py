@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from umbel.builtin.memory.broker import MemoryBroker
 from umbel.builtin.memory.space import Space
@@ -27,23 +28,21 @@ MUTANTS = Mutants(BrokerSuite, BrokerDelaySuite, make_broker)
 
 @MUTANTS.caught_by(
     "test_delayed_message_does_not_hold_up_those_behind_it",
+    "test_delayed_message_is_known",
     "test_delayed_message_waits_for_its_time",
     "test_delayed_messages_come_each_at_its_own_time",
     "test_peek_shows_the_delayed_after_the_ready_the_next_due_first",
     "test_stats_count_the_delayed_apart_until_they_are_due",
 )
 class SendsTheDelayedAtOnce(MemoryBroker):
-    def _put(self, messages, raws):
-        for message, raw in zip(messages, raws, strict=True):
-            self._store.put(
-                raw, message.body, message.queue, self._clock.time(), priority=message.priority
-            )
-        self._changed.notify_all()
+    def _put(self, messages, raws, **how):
+        super()._put([replace(one, due_at=None) for one in messages], raws, **how)
 
 
 @MUTANTS.caught_by(
     "test_delayed_message_does_not_hold_up_those_behind_it",
     "test_delayed_messages_come_each_at_its_own_time",
+    "test_delayed_messages_count",
     "test_peek_shows_the_delayed_after_the_ready_the_next_due_first",
     "test_stats_count_the_delayed_apart_until_they_are_due",
 )

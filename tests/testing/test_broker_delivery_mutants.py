@@ -8,7 +8,8 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from umbel.builtin.memory.broker import MemoryBroker, _read
+from umbel.builtin.memory.broker import MemoryBroker
+from umbel.builtin.memory.envelopes import read as _read
 from umbel.builtin.memory.space import Space
 from umbel_testing import BrokerSuite
 from umbel_testing.broker_delivery_suite import BrokerDeliverySuite
@@ -127,6 +128,7 @@ class FillsFields(Broken):
     "test_message_nacked_with_a_delay_comes_back_after_it",
     "test_nacked_message_comes_back_equal_with_a_higher_token_and_no_strike",
     "test_peek_shows_what_comes_next_and_takes_nothing",
+    "test_replayed_message_takes_the_place_of_its_dead_letter",
 )
 class BeginsTokensAtTwo(Broken):
     def receive(self, queues, **how):
@@ -160,7 +162,12 @@ class FailsToSendNothing(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_call_that_does_not_fit_stores_nothing",
     "test_failed_settle_keeps_the_delivery_and_atomically_sends_nothing",
+    "test_follow_up_and_send_once_know_of_each_other",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
+    "test_follow_up_that_is_settled_beside_what_it_follows_is_not_sent_again",
+    "test_follow_ups_go_beyond_the_bound",
     "test_message_that_cannot_be_encoded_is_refused_and_nothing_of_its_batch_stored",
 )
 class StoresPartOfABatch(Broken):
@@ -182,6 +189,7 @@ class StoresPartOfABatch(Broken):
     "test_part_of_a_batch_can_be_acked",
     "test_peek_goes_through_a_queue_in_pages",
     "test_peek_leaves_out_what_is_held",
+    "test_queue_takes_what_its_bound_allows_and_no_more",
     "test_recovered_messages_come_back_at_their_old_place",
 )
 class ReversesBatches(Broken):
@@ -194,17 +202,9 @@ class ReversesBatches(Broken):
     "test_order_of_sending_holds_within_a_priority",
 )
 class LowestPriorityFirst(Broken):
-    def _put(self, messages, raws):
-        for message, raw in zip(messages, raws, strict=True):
-            self._store.put(
-                raw,
-                message.body,
-                message.queue,
-                self._clock.time(),
-                priority=-message.priority,
-                due_at=message.due_at,
-            )
-        self._changed.notify_all()
+    def _put(self, messages, raws, **how):
+        turned = [msgspec.structs.replace(one, priority=-one.priority) for one in messages]
+        super()._put(turned, raws, **how)
 
 
 @MUTANTS.caught_by(
@@ -212,22 +212,21 @@ class LowestPriorityFirst(Broken):
     "test_order_of_sending_holds_within_a_priority",
 )
 class IgnoresPriority(Broken):
-    def _put(self, messages, raws):
-        for message, raw in zip(messages, raws, strict=True):
-            self._store.put(
-                raw, message.body, message.queue, self._clock.time(), due_at=message.due_at
-            )
-        self._changed.notify_all()
+    def _put(self, messages, raws, **how):
+        even = [msgspec.structs.replace(one, priority=0) for one in messages]
+        super()._put(even, raws, **how)
 
 
 @MUTANTS.caught_by(
+    "test_bound_of_one_queue_is_no_other_queues",
+    "test_follow_ups_go_beyond_the_bound",
     "test_one_send_fills_several_queues",
     "test_queues_names_all_that_hold_or_held_messages_sorted",
 )
 class SendsAllToTheFirstQueue(Broken):
-    def _put(self, messages, raws):
+    def _put(self, messages, raws, **how):
         super()._put(
-            [msgspec.structs.replace(one, queue=messages[0].queue) for one in messages], raws
+            [msgspec.structs.replace(one, queue=messages[0].queue) for one in messages], raws, **how
         )
 
 
@@ -240,6 +239,7 @@ class PrefersTheLastQueue(Broken):
 @MUTANTS.caught_by(
     "test_purge_drops_what_waits_and_counts_it",
     "test_receive_takes_from_named_queues_only",
+    "test_send_once_keeps_to_the_bound",
 )
 class ReceivesFromAllQueues(Broken):
     def receive(self, queues, **how):
@@ -260,8 +260,20 @@ class BoundsEachQueueForItself(Broken):
 
 @MUTANTS.caught_by(
     "test_delayed_messages_come_each_at_its_own_time",
+    "test_follow_up_and_send_once_know_of_each_other",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_held_message_is_not_received_again",
+    "test_known_message_is_passed_over_and_told",
+    "test_message_twice_in_one_call_counts_once",
+    "test_queue_takes_what_its_bound_allows_and_no_more",
+    "test_raise_names_the_known_and_stores_nothing",
+    "test_replace_of_what_is_held_raises_and_stores_nothing",
+    "test_replace_takes_the_new_due_time",
+    "test_replace_takes_the_new_priority_and_queue",
+    "test_replace_takes_the_place_of_what_waits",
+    "test_replay_of_what_is_not_there_tells_so_and_sends_the_others",
     "test_settling_nothing_does_nothing",
+    "test_what_was_struck_is_held_back_and_its_neighbours_are_not",
 )
 class HandsOutWhatIsHeld(Broken):
     def receive(self, queues, **how):

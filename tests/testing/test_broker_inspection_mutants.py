@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from umbel.builtin.memory.broker import MemoryBroker, _read
+from umbel.builtin.memory.broker import MemoryBroker
+from umbel.builtin.memory.envelopes import read as _read
 from umbel.builtin.memory.space import Space
 from umbel.messages import QueueStats
 from umbel_testing import BrokerSuite
@@ -159,60 +160,6 @@ class PurgesTheHeld(Broken):
             for entry in [one for one in self._store._held.values() if one.queue == queue]:
                 self._store.drop(entry)
         return super().purge(queue)
-
-
-@MUTANTS.caught_by(
-    "test_buried_message_is_a_dead_letter_with_its_reason",
-    "test_dead_letters_are_listed_by_queue_or_all_together",
-    "test_dead_letters_come_newest_first_in_pages",
-)
-class BuriesWithoutReason(Broken):
-    def bury(self, deliveries):
-        super().bury([(delivery, "") for delivery, _ in deliveries])
-
-
-@MUTANTS.caught_by(
-    "test_buried_message_is_a_dead_letter_with_its_reason",
-    "test_buried_message_is_neither_held_nor_received_again",
-    "test_dead_letters_are_listed_by_queue_or_all_together",
-    "test_dead_letters_come_newest_first_in_pages",
-)
-class LosesTheDead(Broken):
-    def bury(self, deliveries):
-        self.ack([delivery for delivery, _ in deliveries])
-
-
-@MUTANTS.caught_by("test_buried_message_is_neither_held_nor_received_again")
-class BuriesTheLiving(Broken):
-    def bury(self, deliveries):
-        entries = self.entries([delivery for delivery, _ in deliveries])
-        super().bury(deliveries)
-        for entry in entries:
-            self._store._queue(entry.queue).add(entry, self._clock.time())
-
-
-@MUTANTS.caught_by("test_late_burial_is_passed_over")
-class BuriesWhateverTheToken(Broken):
-    def bury(self, deliveries):
-        for delivery, reason in deliveries:
-            for entry in self.entries([delivery]):
-                self._store.bury(entry, reason, self._clock.time())
-
-
-@MUTANTS.caught_by(
-    "test_dead_letters_are_listed_by_queue_or_all_together",
-    "test_dead_letters_come_newest_first_in_pages",
-)
-class ListsTheOldestDeadFirst(Broken):
-    def dead_letters(self, queue=None, *, limit=100, offset=0):
-        letters = super().dead_letters(queue, limit=10**6)
-        return list(reversed(letters))[offset : offset + limit]
-
-
-@MUTANTS.caught_by("test_dead_letters_are_listed_by_queue_or_all_together")
-class ListsTheDeadOfAllQueues(Broken):
-    def dead_letters(self, queue=None, *, limit=100, offset=0):
-        return super().dead_letters(limit=limit, offset=offset)
 
 
 @MUTANTS.caught_by("test_broker_declares_its_capabilities")

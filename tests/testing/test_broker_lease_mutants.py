@@ -65,7 +65,7 @@ class ListsWhatWasSettled(MemoryBroker):
 
 @MUTANTS.caught_by("test_unknown_consumer_holds_nothing")
 class FailsForUnknownConsumers(MemoryBroker):
-    def recover_consumer(self, consumer, *, struck=()):
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
         assert "nobody" not in consumer
         return super().recover_consumer(consumer, struck=struck)
 
@@ -179,7 +179,7 @@ class RenewsAndGivesBackAll(MemoryBroker):
 
 @MUTANTS.caught_by("test_consumer_is_recovered_at_once_and_its_neighbours_keep_theirs")
 class RecoversTheWholeNode(MemoryBroker):
-    def recover_consumer(self, consumer, *, struck=()):
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
         node = self._store._node_of.get(consumer)
         count = super().recover_consumer(consumer, struck=struck)
         for other, owner in list(self._store._node_of.items()):
@@ -192,35 +192,67 @@ class RecoversTheWholeNode(MemoryBroker):
     "test_consumer_is_recovered_at_once_and_its_neighbours_keep_theirs",
     "test_recovered_messages_come_back_at_their_old_place",
     "test_what_was_running_gets_a_strike_each_time",
+    "test_what_was_struck_comes_back_at_its_time",
+    "test_what_was_struck_is_held_back_and_its_neighbours_are_not",
 )
 class RecoversNothing(MemoryBroker):
-    def recover_consumer(self, consumer, *, struck=()):
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
         return len(self.held(consumer))
 
 
 @MUTANTS.caught_by(
     "test_consumer_is_recovered_at_once_and_its_neighbours_keep_theirs",
     "test_what_was_running_gets_a_strike_each_time",
+    "test_what_was_struck_is_held_back_and_its_neighbours_are_not",
 )
 class StrikesAll(MemoryBroker):
-    def recover_consumer(self, consumer, *, struck=()):
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
         return super().recover_consumer(
-            consumer, struck=[one.receipt for one in self.held(consumer)]
+            consumer, struck=dict.fromkeys((one.receipt for one in self.held(consumer)), 0.0)
         )
 
 
-@MUTANTS.caught_by("test_what_was_running_gets_a_strike_each_time")
+@MUTANTS.caught_by(
+    "test_what_was_running_gets_a_strike_each_time",
+    "test_what_was_struck_comes_back_at_its_time",
+    "test_what_was_struck_is_held_back_and_its_neighbours_are_not",
+)
 class StrikesNobody(MemoryBroker):
-    def recover_consumer(self, consumer, *, struck=()):
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
         return super().recover_consumer(consumer)
+
+
+@MUTANTS.caught_by("test_what_was_struck_is_held_back_and_its_neighbours_are_not")
+class HoldsBackAll(MemoryBroker):
+    """Holds the neighbours back with what was struck."""
+
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
+        longest_s = max(struck.values(), default=0.0)
+        for one in self.held(consumer) if longest_s else ():
+            if one.receipt not in struck:
+                self.nack([one], delay_s=longest_s)
+        return super().recover_consumer(consumer, struck=struck)
+
+
+@MUTANTS.caught_by("test_what_was_struck_comes_back_at_its_time")
+class LosesTheStruck(MemoryBroker):
+    """Loses alone what nobody else was held with."""
+
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
+        held = self.held(consumer)
+        if len(held) == 1 and any(struck.values()):
+            self.ack(held)
+        return super().recover_consumer(consumer, struck=struck)
 
 
 @MUTANTS.caught_by(
     "test_recovered_messages_come_back_at_their_old_place",
     "test_what_was_running_gets_a_strike_each_time",
+    "test_what_was_struck_comes_back_at_its_time",
+    "test_what_was_struck_is_held_back_and_its_neighbours_are_not",
 )
 class RecoversToTheEnd(MemoryBroker):
-    def recover_consumer(self, consumer, *, struck=()):
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
         for entry in self._store.held_by(consumer):
             del self._store._held[entry.receipt]
             del self._store._holdings[consumer][entry.receipt]
@@ -233,7 +265,7 @@ class RecoversToTheEnd(MemoryBroker):
 
 @MUTANTS.caught_by("test_recovery_wakes_a_waiting_receive")
 class RecoversWithoutWaking(MemoryBroker):
-    def recover_consumer(self, consumer, *, struck=()):
+    def recover_consumer(self, consumer, *, struck={}):  # noqa: B006
         with self._changed:
             return self._store.recover(consumer, self._clock.time(), struck=struck)
 

@@ -39,7 +39,10 @@ class Broken(MemoryBroker):
     "test_ack_tells_the_lost_from_the_held",
     "test_acked_message_is_gone",
     "test_any_handle_may_ack",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
+    "test_follow_up_that_is_settled_beside_what_it_follows_is_not_sent_again",
     "test_part_of_a_batch_can_be_acked",
+    "test_replace_of_what_is_finished_sends_it_anew",
     "test_stats_count_the_ready_and_the_held",
 )
 class KeepsWhatIsAcked(Broken):
@@ -54,6 +57,8 @@ class KeepsWhatIsAcked(Broken):
 
 @MUTANTS.caught_by(
     "test_expired_lease_gives_deliveries_back_once",
+    "test_finished_message_is_known_for_the_window_alone",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_late_ack_is_refused_and_leaves_the_new_holder_its_message",
     "test_leaving_node_gives_back_what_its_consumers_hold_and_no_more",
     "test_node_that_was_taken_over_is_told_so_and_begins_anew",
@@ -74,6 +79,7 @@ class AcksWhateverTheToken(Broken):
     "test_buried_message_is_neither_held_nor_received_again",
     "test_consumer_is_recovered_at_once_and_its_neighbours_keep_theirs",
     "test_expired_lease_gives_deliveries_back_once",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_late_ack_is_refused_and_leaves_the_new_holder_its_message",
     "test_leaving_node_gives_back_what_its_consumers_hold_and_no_more",
     "test_node_that_was_taken_over_is_told_so_and_begins_anew",
@@ -100,6 +106,7 @@ class AcksAllOrNothing(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_held_leaves_out_what_was_settled",
     "test_node_that_was_taken_over_is_told_so_and_begins_anew",
     "test_part_of_a_batch_can_be_acked",
@@ -127,6 +134,7 @@ class AcksForTheHolderOnly(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_second_ack_is_refused",
     "test_settle_sends_the_follow_ups_and_acks",
     "test_settle_without_follow_ups_acks",
@@ -234,6 +242,10 @@ class LosesThePriorityOfWhatIsGivenBack(Broken):
 
 @MUTANTS.caught_by(
     "test_failed_settle_keeps_the_delivery_and_atomically_sends_nothing",
+    "test_follow_up_and_send_once_know_of_each_other",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
+    "test_follow_up_that_is_settled_beside_what_it_follows_is_not_sent_again",
+    "test_follow_ups_go_beyond_the_bound",
     "test_settle_of_a_lost_delivery_tells_so_and_sends_all_the_same",
     "test_settle_sends_the_follow_ups_and_acks",
 )
@@ -243,6 +255,10 @@ class DropsFollowUps(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_follow_up_and_send_once_know_of_each_other",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
+    "test_follow_up_that_is_settled_beside_what_it_follows_is_not_sent_again",
+    "test_follow_ups_go_beyond_the_bound",
     "test_settle_of_a_lost_delivery_tells_so_and_sends_all_the_same",
     "test_settle_sends_the_follow_ups_and_acks",
     "test_settle_without_follow_ups_acks",
@@ -261,6 +277,9 @@ class SettlesOnlyWithFollowUps(Broken):
 
 @MUTANTS.caught_by(
     "test_failed_settle_keeps_the_delivery_and_atomically_sends_nothing",
+    "test_follow_up_and_send_once_know_of_each_other",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
+    "test_follow_ups_go_beyond_the_bound",
     "test_settle_of_a_lost_delivery_tells_so_and_sends_all_the_same",
 )
 class DropsFollowUpsOfTheLost(Broken):
@@ -271,7 +290,13 @@ class DropsFollowUpsOfTheLost(Broken):
         return lost
 
 
-@MUTANTS.caught_by("test_failed_settle_keeps_the_delivery_and_atomically_sends_nothing")
+@MUTANTS.caught_by(
+    "test_failed_settle_keeps_the_delivery_and_atomically_sends_nothing",
+    "test_follow_up_and_send_once_know_of_each_other",
+    "test_follow_up_is_sent_once_however_often_it_is_settled",
+    "test_follow_up_that_is_settled_beside_what_it_follows_is_not_sent_again",
+    "test_follow_ups_go_beyond_the_bound",
+)
 class AcksBeforeItSends(Broken):
     def settle(self, deliveries, follow_ups):
         lost = self.ack(deliveries)

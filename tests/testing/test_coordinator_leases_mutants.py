@@ -152,6 +152,19 @@ class TakesWhatItRefuses(MemoryCoordinator):
         return wait_s
 
 
+@MUTANTS.caught_by("test_concurrent_takers_get_no_more_than_the_limit")
+class TakesInTwoSteps(MemoryCoordinator):
+    within: ClassVar[list] = []
+
+    def take(self, key, *, limit, period_s, cost=1):
+        self.within.append(key)
+        time.sleep(0.002 if limit == 10 and cost == 1 else 0)
+        wait_s = super().take(key, limit=limit, period_s=period_s, cost=cost)
+        others = len(self.within) > 1
+        self.within.remove(key)
+        return 0.0 if others else wait_s
+
+
 @MUTANTS.caught_by("test_unit_is_free_after_the_time_told_and_not_before")
 class TellsHalfTheTime(MemoryCoordinator):
     def take(self, key, *, limit, period_s, cost=1):

@@ -80,7 +80,7 @@ class NeverReplaces(MemoryCoordinator):
         super().put_if_absent(key, value, ttl_s=ttl_s)
 
 
-@MUTANTS.caught_by("test_key_expires")
+@MUTANTS.caught_by("test_key_expires", "test_refused_put_if_absent_does_not_prolong_the_key")
 class NeverExpires(MemoryCoordinator):
     def put(self, key, value, *, ttl_s=None):
         super().put(key, value)
@@ -111,7 +111,10 @@ class KeepsTheFirstExpiry(MemoryCoordinator):
             items[key].expires_at = ends_at
 
 
-@MUTANTS.caught_by("test_put_if_absent_sets_only_what_has_no_value")
+@MUTANTS.caught_by(
+    "test_put_if_absent_sets_only_what_has_no_value",
+    "test_refused_put_if_absent_does_not_prolong_the_key",
+)
 class SetsWhatIsThere(MemoryCoordinator):
     def put_if_absent(self, key, value, *, ttl_s=None):
         absent = not self.get([key])
@@ -119,7 +122,10 @@ class SetsWhatIsThere(MemoryCoordinator):
         return absent
 
 
-@MUTANTS.caught_by("test_put_if_absent_sets_what_has_expired")
+@MUTANTS.caught_by(
+    "test_put_if_absent_sets_what_has_expired",
+    "test_refused_put_if_absent_does_not_prolong_the_key",
+)
 class TakesTheExpiredForThere(MemoryCoordinator):
     ever: ClassVar[set] = set()
 
@@ -218,6 +224,24 @@ class CountsForEver(MemoryCoordinator):
 class LetsCountersKeepTheirTime(MemoryCoordinator):
     def increment(self, key, by=1, *, ttl_s=None):
         return super().increment(key, by, ttl_s=None if self.get([key]) else ttl_s)
+
+
+@MUTANTS.caught_by("test_refused_put_if_absent_does_not_prolong_the_key")
+class ProlongsWhatItRefuses(MemoryCoordinator):
+    def put_if_absent(self, key, value, *, ttl_s=None):
+        was_set = super().put_if_absent(key, value, ttl_s=ttl_s)
+        if not was_set:
+            self.put(key, self.get([key])[key], ttl_s=ttl_s)
+        return was_set
+
+
+@MUTANTS.caught_by("test_concurrent_threads_of_one_handle_do_not_disturb_each_other")
+class MixesThreadsUp(MemoryCoordinator):
+    def get(self, keys):
+        self.asked = keys
+        if keys and "threads" in keys[0]:
+            time.sleep(0.001)
+        return super().get(self.asked)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)

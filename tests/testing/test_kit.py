@@ -6,7 +6,13 @@ import threading
 
 import pytest
 
-from umbel_testing import BackendSuite, BrokerSuite, CoordinatorSuite, SerializerSuite
+from umbel_testing import (
+    BackendSuite,
+    BrokerSuite,
+    CoordinatorSuite,
+    PoolSuite,
+    SerializerSuite,
+)
 from umbel_testing.kit import OverriddenTestError, Running, Suite
 
 pytest_plugins = ["pytester"]
@@ -19,6 +25,7 @@ pytest_plugins = ["pytester"]
         (BackendSuite, "make_backend"),
         (CoordinatorSuite, "make_coordinator"),
         (SerializerSuite, "make_serializer"),
+        (PoolSuite, "make_pool"),
     ],
 )
 def test_missing_fixture_is_named(suite, fixture, pytester):

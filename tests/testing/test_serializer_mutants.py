@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -201,6 +202,7 @@ class ReadsWithoutBound(JsonSerializer):
 @MUTANTS.caught_by(
     "test_damaged_bytes_raise_decode_error_alone",
     "test_hostile_bytes_raise_decode_error_alone",
+    "test_safe_serializer_runs_no_code_of_its_bytes",
     "test_truncated_bytes_raise_decode_error_alone",
 )
 class LeaksValueError(JsonSerializer):
@@ -231,6 +233,14 @@ class FailsOnDamage(JsonSerializer):
         except UnicodeDecodeError:
             if len(data) > 200:
                 raise
+        return super().loads(data)
+
+
+@MUTANTS.caught_by("test_safe_serializer_runs_no_code_of_its_bytes")
+class Unpickles(JsonSerializer):
+    def loads(self, data):
+        if data.startswith(b"\x80\x04"):
+            return pickle.loads(data)
         return super().loads(data)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import reveal_type
 
 from umbel import Umbel, shared_task
+from umbel.messages import OnConflict
 
 app = Umbel("typing")
 
@@ -78,3 +79,9 @@ async def client() -> None:
     reveal_type(await (await poll.adelay("x")).aget(timeout=10))  # R: list[str]
     reveal_type(await poll("x"))  # R: list[str]
     await add.adelay("x", 2)  # E: incompatible type "str"; expected "int"
+
+
+# What happens where an id is known is one of three words.
+add.apply_async((1, 2), task_id="mine", on_conflict="return")
+add.apply_async((1, 2), task_id="mine", on_conflict=OnConflict.REPLACE)
+add.apply_async((1, 2), on_conflict="ignore")  # E: Argument "on_conflict" to "apply_async"

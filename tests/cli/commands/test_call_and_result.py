@@ -179,3 +179,27 @@ def test_failed_task_fails_the_command(umbel, tasks, run_tasks):
     assert "Traceback" in long.stderr
     assert (document.json["state"], document.json["error"]) == ("FAILURE", "ValueError: no milk")
     assert document.code == 1
+
+
+def test_call_of_an_id_that_was_sent_already_fails_and_names_it(invoke, tasks):
+    invoke("-A", tasks, "call", "tasks.add", "2", "3", "--task-id", "mine")
+
+    ended = invoke("-A", tasks, "call", "tasks.add", "4", "5", "--task-id", "mine")
+
+    assert ended.exit_code != 0
+    assert "mine" in ended.stderr
+    assert len(json.loads(invoke("-A", tasks, "queues", "peek", "celery", "--json").stdout)) == 1
+
+
+@pytest.mark.parametrize("on_conflict, args", [("return", "(2, 3)"), ("replace", "(4, 5)")])
+def test_call_of_an_id_that_was_sent_already_does_as_it_is_told(invoke, tasks, on_conflict, args):
+    invoke("-A", tasks, "call", "tasks.add", "2", "3", "--task-id", "mine")
+
+    ended = invoke(
+        "-A", tasks, "call", "tasks.add", "4", "5",
+        "--task-id", "mine", "--on-conflict", on_conflict,
+    )  # fmt: skip
+
+    (row,) = json.loads(invoke("-A", tasks, "queues", "peek", "celery", "--json").stdout)
+    assert (ended.exit_code, ended.stdout) == (0, "mine\n")
+    assert row["args"] == args

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
+
+from umbel_cli.commands.worker import _restart
 
 
 def start(umbel, app, *args):
@@ -57,6 +61,17 @@ def test_options_reach_the_child_processes(umbel, tasks):
     assert umbel("-A", tasks, *urls, "result", task_id).stdout == "5\n"
 
 
+def test_the_number_of_processes_may_follow_the_load(umbel, tasks):
+    task_id = umbel("-A", tasks, "call", "tasks.add", "2", "3").stdout.strip()
+
+    bounds = ("--autoscale", "3,1", "--max-memory-per-child", "4000000")
+    ended = umbel("-A", tasks, "worker", "--burst", *bounds)
+
+    assert ended.code == 0, ended.stderr
+    assert "process, 1 to 3 processes" in ended.stdout
+    assert umbel("-A", tasks, "result", task_id).stdout == "5\n"
+
+
 def test_config_module_reaches_the_child_processes(umbel, tasks, write):
     write("conf.py", "broker_url = result_backend = 'sqlite:///elsewhere.db'\n")
     task_id = umbel("-A", tasks, "--config", "conf", "call", "tasks.add", "2", "3").stdout.strip()
@@ -90,6 +105,34 @@ def test_fault_in_a_module_with_tasks_is_one_line(umbel, write, pool):
     assert ended.stderr.count("\n") == 1
 
 
+def test_check_tells_whether_a_worker_could_start_and_starts_none(umbel, tasks):
+    task_id = umbel("-A", tasks, "call", "tasks.add", "2", "3").stdout.strip()
+
+    ended = umbel("-A", tasks, "worker", "--burst", "--purge", "--check")
+
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "", "")
+    assert umbel("queues", "peek", "celery", "--json").json[0]["id"] == task_id
+
+
+def test_check_says_what_is_wrong(umbel, write):
+    write("proj.py", "from umbel import Umbel\napp = Umbel('p', broker='sqlite://')\n1 / 0\n")
+
+    ended = umbel("-A", "proj", "worker", "--check")
+
+    assert ended.code == 3
+    assert "division by zero" in ended.stderr
+
+
+def test_a_worker_is_started_again_as_it_was_but_purges_nothing_again(monkeypatch):
+    line = ["python", "-X", "dev", "-m", "umbel", "-A", "tasks", "worker", "--purge", "--yes"]
+    monkeypatch.setattr(sys, "orig_argv", line)
+
+    restart = _restart()
+
+    assert restart.command == [sys.executable, *line[1:-2], "--yes"]
+    assert restart.check == [*restart.command, "--check"]
+
+
 def test_purge_empties_the_queues_first(umbel, tasks):
     task_id = umbel("-A", tasks, "call", "tasks.add", "2", "3").stdout.strip()
 
@@ -112,6 +155,9 @@ def test_purge_without_a_yes_starts_nothing(umbel, tasks):
         (("--pool", "solo", "-c", "4"), 4, "one task at a time"),
         (("--loglevel", "loud"), 2, "loud"),
         (("-c", "0"), 2, "--concurrency"),
+        (("--autoscale", "3,10"), 4, "such as 10,3"),
+        (("--autoscale", "10,3", "--pool", "solo"), 4, "no processes whose number"),
+        (("--max-memory-per-child", "0"), 2, "--max-memory-per-child"),
         (("-X", "celery"), 4, "no queue is left"),
         (("--broker", "sqs://"), 4, "umbel[sqs]"),
     ],

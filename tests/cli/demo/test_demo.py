@@ -52,6 +52,33 @@ def test_finished_demo_can_be_run_again(umbel):
     assert second["done_now"] == 10
 
 
+def test_demo_runs_on_another_broker_and_backend(umbel, own_folder):
+    elsewhere = f"sqlite:///{own_folder}/elsewhere.db"
+
+    ended = umbel(
+        *("demo", "--limit", "10", "--processes", "1", "--verify", "--json"),
+        *("--broker", elsewhere, "--result-backend", elsewhere),
+    )
+
+    assert ended.code == 0, ended.stderr
+    assert ended.json["done_now"] == 10
+    assert (own_folder / "elsewhere.db").exists()
+    assert not (own_folder / ".umbel/demo.db").exists()
+
+
+def test_broker_of_the_demo_may_come_from_the_environment(umbel, own_folder):
+    elsewhere = f"sqlite:///{own_folder}/elsewhere.db"
+
+    ended = umbel(
+        *("demo", "--limit", "10", "--processes", "1", "--json"),
+        env={"UMBEL_BROKER_URL": elsewhere},
+    )
+
+    assert ended.json["done_now"] == 10
+    with Umbel("watcher", broker=elsewhere) as app:
+        assert "demo" in app.broker.queues()
+
+
 def test_one_result_of_the_demo_can_be_read(umbel):
     umbel("demo", "--limit", "5", "--processes", "1", "-q")
     app = ("-A", "umbel_cli.demo.tasks")

@@ -56,7 +56,7 @@ def test_other_names_are_none_of_celery(name: str) -> None:
     [
         "broker_connection_retry",
         "broker_pool_limit",
-        "task_default_rate_limit",
+        "task_remote_tracebacks",
         "worker_redirect_stdouts",
         "worker_state_db",
         "beat_schedule",

@@ -7,7 +7,7 @@ import pytest
 from board_child import write_and_die
 
 from umbel.outcomes import ErrorInfo, Failure, Success
-from umbel.worker.board import JOURNAL_BYTES, Board, JournalEntry, slot_key
+from umbel.worker.board import JOURNAL_BYTES, Board, Doing, JournalEntry, slot_key
 
 
 @pytest.fixture
@@ -98,11 +98,12 @@ def test_a_value_that_only_this_process_can_hold_is_told_not_to_fit(board: Board
     assert board.journal() == []
 
 
-def test_a_damaged_journal_gives_back_what_can_be_read(board: Board) -> None:
+@pytest.mark.parametrize("damage", [b"\xc1\xc1\xc1\xc1", b"\x94\xa3\xff\xff"])
+def test_a_damaged_journal_gives_back_what_can_be_read(board: Board, damage: bytes) -> None:
     board.note(JournalEntry("r-1", Success(b"3"), 1.0))
     end = board._journal_at + board._used
     board.note(JournalEntry("r-2", Success(b"4"), 2.0))
-    board._memory[end + 4 : end + 8] = b"\xc1\xc1\xc1\xc1"
+    board._memory[end + 4 : end + 8] = damage
 
     assert [each.receipt for each in board.journal()] == ["r-1"]
 
@@ -153,3 +154,26 @@ def test_a_board_whose_file_is_forgotten_stays_usable(board: Board) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="open files can't be removed there")
 def test_a_board_has_no_name_that_could_be_left_behind(board: Board) -> None:
     assert board._path is None
+
+
+def test_what_the_consuming_thread_does_is_seen(board: Board) -> None:
+    assert (board.doing, board.turned_at, board.answered_at) == (Doing.STARTING, 0.0, 0.0)
+
+    board.set_doing(Doing.RECEIVING, 12.5)
+    board.set_answered(13.5)
+    assert (board.doing, board.turned_at, board.answered_at) == (Doing.RECEIVING, 12.5, 13.5)
+
+
+def test_a_broken_child_cannot_say_what_nobody_understands(board: Board) -> None:
+    board._memory[80:84] = b"\xff\xff\xff\xff"
+
+    assert board.doing is Doing.WORKING
+
+
+def test_a_child_says_that_it_retires_and_what_memory_it_has(board: Board) -> None:
+    assert (board.is_retiring, board.memory_bytes) == (False, 0)
+
+    board.set_retiring()
+    board.set_memory(5 * 2**32)
+    assert (board.is_retiring, board.memory_bytes) == (True, 5 * 2**32)
+    assert (board.has_ended, board.done, list(board.running())) == (False, 0, [])

@@ -217,3 +217,35 @@ def test_a_listener_that_fails_stops_nobody(app: Umbel) -> None:
         app.events.add(event, fails)
     with app.worker(pool="solo"):
         assert app.send_task("add", (1, 1)).get(timeout=30) == 2
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_it_answers_what_it_runs_and_holds(app: Umbel, pool: str, gate: threading.Event) -> None:
+    with app.worker(pool=pool, concurrency=1, hostname="e@h"):
+        running = app.send_task("stuck")
+        inspected = app.control.inspect(["e@h"], timeout=30)
+
+        def active() -> list[dict[str, Any]]:
+            return (inspected.active() or {})["e@h"]
+
+        wait_for(active)
+        (row,) = active()
+        assert (row["id"], row["name"]) == (running.id, "stuck")
+        assert row["time_start"] == pytest.approx(app.clock.time(), abs=30)
+        stats = (inspected.stats() or {})["e@h"]
+        assert stats["pool"]["implementation"] == pool
+        gate.set()
+        running.get(timeout=30)
+        wait_for(lambda: active() == [] and (inspected.stats() or {})["e@h"]["done"] == 1)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_limit_set_at_run_time_acts_in_it(app: Umbel, pool: str) -> None:
+    with app.worker(pool=pool, concurrency=2, hostname="e@h"):
+        assert app.control.rate_limit("add", "1/h", ["e@h"], reply=True, timeout=30)
+        results = [app.send_task("add", (1, i)) for i in range(5)]
+
+        wait_for(lambda: app.broker.stats("celery").delayed == 4)
+        assert sum(result.ready() for result in results) <= 1
+        app.control.rate_limit("add", "1000/s", ["e@h"])
+        assert [result.get(timeout=30) for result in results] == [1 + i for i in range(5)]

@@ -57,7 +57,7 @@ def lose_before_the_ack(consumer: Consumer, job: Job) -> None:
     plan = consumer.planner.plan(settlement)
     if plan.result is not None and consumer.backend is not None:
         consumer.backend.store([plan.result])
-    consumer.broker.recover_consumer("node/0", struck=[job.delivery.receipt])
+    consumer.broker.recover_consumer("node/0", struck={job.delivery.receipt: 0.0})
 
 
 def held_or_waiting(consumer: Consumer) -> int:
@@ -86,10 +86,10 @@ def test_a_finished_task_that_comes_again_is_settled_not_run(
 def test_a_task_that_retried_since_is_run(
     app: Umbel, consumer: Consumer, ran: Counter[str], message: Callable[..., Any]
 ) -> None:
-    app.send_task("work", ("k",), task_id="the-id")
+    task_id = app.send_task("work", ("k",)).id
     lose_before_the_ack(consumer, take(consumer)[0])
     receive(consumer)
-    again = message("work", "k", headers={"retries": 1, "id": "the-id"}, id="the-id")
+    again = message("work", "k", headers={"retries": 1, "id": task_id}, id=task_id)
     consumer.broker.send([again])
     delivery = msgspec.structs.replace(receive(consumer), token=2)
 
@@ -129,7 +129,7 @@ def test_a_task_whose_process_died_too_often_fails_and_is_told_of(
     app.events.add("task_failed", lambda *args: told.append(args))
     result = app.send_task("work", ("poison",))
     for _ in range(3):
-        consumer.broker.recover_consumer("node/0", struck=[receive(consumer).receipt])
+        consumer.broker.recover_consumer("node/0", struck={receive(consumer).receipt: 0.0})
 
     assert take(consumer) == []
     assert consumer.settler.flush()
@@ -233,8 +233,7 @@ def test_a_task_that_cannot_be_acknowledged_first_is_not_run(
 
     assert not consumer.intake.may_begin(job)
 
-    consumer.source._reconciled_at = -1e9
-    consumer.source.reconcile(consumer.settler.pending_receipts())
+    assert consumer.settler.flush(force=True)
     assert receive(consumer).redelivered
 
 

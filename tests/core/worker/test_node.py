@@ -19,6 +19,7 @@ from umbel.messages import Delivery, Message
 from umbel.worker import node as node_module
 from umbel.worker.identity import Identity
 from umbel.worker.node import CONTROL_CHANNEL, ControlMessage, Node
+from umbel_testing import FakeClock
 
 LEASE_S = 0.3
 
@@ -229,6 +230,27 @@ def test_what_a_dead_node_held_is_given_back(
 
     wait_for(lambda: broker.stats("celery").ready == 1)
     wait_for(lambda: "gave back 1 messages of nodes that are gone" in caplog.text)
+
+
+def test_after_an_outage_others_get_to_renew_their_leases_first(
+    watch: Callable[..., Watched], broker: Broker, fault: Callable[..., Any]
+) -> None:
+    clock = FakeClock()
+    looks = fault(broker, "recover_expired")
+    node = watch(start=False, clock=clock).node
+    node.join()
+    node.beat()
+    assert looks.calls == 1
+    fails = fault(broker, "renew", error=BrokerUnavailableError("gone"))
+    clock.advance(LEASE_S * 1.1)
+    node.beat()
+    fails.is_on = False
+    node.beat()
+    assert looks.calls == 1
+    clock.advance(LEASE_S * 0.6)
+    node.beat()
+
+    assert looks.calls == 2
 
 
 def test_a_failing_look_for_dead_nodes_does_not_end_the_renewals(

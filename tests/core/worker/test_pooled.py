@@ -14,7 +14,7 @@ from project import wait_for
 from umbel import Umbel
 from umbel.errors import SoftTimeLimitExceeded
 from umbel.messages import QueueStats
-from umbel.worker import pooled
+from umbel.worker import pooled, quarantine
 from umbel.worker.consumer import Consumer
 from umbel.worker.limits import ShutdownInterrupt
 from umbel.worker.pooled import PooledLane
@@ -465,3 +465,89 @@ def test_an_early_acknowledgement_does_not_hold_up_the_loop(
     assert app.send_task("await", ("meanwhile",)).get(timeout=30) == "meanwhile"
     go_on.set()
     assert result.get(timeout=30) == "early"
+
+
+# -- what has killed its process --------------------------------------------------------------
+
+
+def strike(app: Umbel, name: str, keys: list[str]) -> None:
+    """Send tasks, and have each be what the process of another consumer died of."""
+    other = app.open_broker()
+    other.join("node", "node/struck", lease_s=60.0)
+    app.send_many((name, (key,)) for key in keys)
+    held = other.receive(["celery"], max_messages=len(keys), wait_s=5)
+    assert len(held) == len(keys)
+    other.recover_consumer("node/struck", struck={each.receipt: 0.0 for each in held})
+    other.close()
+
+
+def test_what_killed_a_process_before_runs_alone(
+    app: Umbel,
+    consumer: Consumer,
+    make_lane: MakeLane,
+    start: Callable[..., Any],
+    ledger: Ledger,
+) -> None:
+    beside: dict[str, int] = {}
+
+    @app.task(name="crowd")
+    def crowd(key: str) -> None:
+        ledger.begin(key)
+        ledger.gate.wait(0.02)
+        beside[key] = ledger.now
+        ledger.end()
+
+    strike(app, "crowd", ["s0", "s1", "s2"])
+    app.send_many(("crowd", (f"g{i}",)) for i in range(20))
+    start(make_lane())
+    wait_for(lambda: len(beside) == 23)
+    wait_for(lambda: drained(consumer))
+
+    assert [beside[key] for key in ("s0", "s1", "s2")] == [1, 1, 1]
+    assert ledger.most > 1
+    assert set(ledger.ran.values()) == {1}
+
+
+def test_what_is_to_run_alone_does_not_sit_behind_a_long_task(
+    app: Umbel,
+    consumer: Consumer,
+    make_lane: MakeLane,
+    start: Callable[..., Any],
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quarantine, "_FIRST_PATIENCE_S", 0.05)
+    strike(app, "work", ["struck"])
+    app.send_task("wait", ("long",))
+    start(make_lane())
+    wait_for(lambda: ledger.now == 1)
+    wait_for(lambda: stats(consumer).held == 1)  # it was given back
+    app.send_task("work", ("short",))
+    wait_for(lambda: ledger.ran["short"] == 1)
+    assert ledger.ran["struck"] == 0
+
+    ledger.gate.set()
+    wait_for(lambda: ledger.ran["struck"] == 1)
+    wait_for(lambda: drained(consumer))
+
+
+def test_what_waits_to_run_alone_is_given_back_at_the_end(
+    app: Umbel,
+    consumer: Consumer,
+    make_lane: MakeLane,
+    start: Callable[..., Any],
+    ledger: Ledger,
+) -> None:
+    strike(app, "work", ["struck"])
+    app.send_task("wait", ("long",))
+    lane = make_lane()
+    thread = start(lane)
+    wait_for(lambda: ledger.now == 1)
+    wait_for(lambda: lane._quarantine.waiting)
+
+    lane.stop()
+    wait_for(lambda: stats(consumer).held == 1)
+    ledger.gate.set()
+    thread.join(20)
+    assert (stats(consumer).ready, stats(consumer).held) == (1, 0)
+    assert ledger.ran["struck"] == 0

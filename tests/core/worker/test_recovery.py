@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from umbel import Umbel
+from umbel.errors import BrokerUnavailableError, WorkerLostError
 from umbel.interfaces.broker import Broker
 from umbel.messages import Delivery
 from umbel.outcomes import Failure, Outcome, Rejected, Revoked, Success
+from umbel.signatures import Signature
 from umbel.worker import recovery as recovery_module
+from umbel.worker import strikes as strikes_module
 from umbel.worker.board import EarlyAcked, JournalEntry, slot_key
 from umbel.worker.planning import Planner
 from umbel.worker.recovery import DeadChild, Recovery, describe_exit
@@ -23,6 +26,11 @@ def tasks(app: Umbel) -> None:
     app.task(name="add")(lambda x, y: x + y)
     app.task(name="fragile", reject_on_worker_lost=False)(lambda: 1)
     app.task(name="early", acks_late=False)(lambda: 1)
+
+
+@pytest.fixture(autouse=True)
+def _without_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strikes_module, "BACK_OFF_S", (0.0,))
 
 
 @pytest.fixture
@@ -44,7 +52,9 @@ def child(app: Umbel) -> Iterator[Broker]:
 @pytest.fixture
 def recovery(app: Umbel, broker: Broker) -> Recovery:
     settler = Settler(app, broker, app.backend, planner=Planner(app, "w@host"))
-    return Recovery(app, "w@host", broker=broker, settler=settler)
+    return Recovery(
+        app, "w@host", broker=broker, settler=settler, coordinator=app.open_coordinator()
+    )
 
 
 def dead(
@@ -54,6 +64,7 @@ def dead(
     early: tuple[Delivery, ...] = (),
     doomed: dict[bytes, Outcome] | None = None,
     was_spared: bool = False,
+    at: float = 100.0,
 ) -> DeadChild:
     journal = {
         receipt: JournalEntry(receipt, outcome, 5.0)
@@ -75,6 +86,8 @@ def dead(
         journal=journal,
         doomed=doomed or {},
         was_spared=was_spared,
+        died_at=at,
+        memory_bytes=50 * 1024 * 1024,
     )
 
 
@@ -100,6 +113,65 @@ def test_the_finished_is_settled_the_running_struck_and_the_rest_given_back(
     assert recovery.is_done
     assert results[0].get(timeout=1) == "made"
     assert strikes(broker) == {results[1].id: 1, results[2].id: 0}
+
+
+def test_what_killed_its_process_waits_before_it_is_delivered_again(
+    app: Umbel,
+    broker: Broker,
+    child: Broker,
+    recovery: Recovery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(strikes_module, "BACK_OFF_S", (3600.0,))
+    struck, beside = app.send_task("add", (1, 1)), app.send_task("add", (2, 2))
+    running, _waiting = receive(child, 2)
+
+    recovery.add(dead(running=(running,)))
+    recovery.run()
+
+    assert strikes(broker) == {beside.id: 0}
+    assert app.broker.stats("celery").delayed == 1
+    assert struck.state == "PENDING"
+
+
+def test_the_last_strike_is_a_failure_and_a_dead_letter_that_tells_of_all(
+    app: Umbel, broker: Broker, child: Broker, recovery: Recovery
+) -> None:
+    result = app.send_task("add", (1, 1))
+    for number in range(3):
+        child.join("node", "node/0", lease_s=60.0)
+        recovery.add(dead(running=tuple(receive(child)), at=100.0 + number))
+        recovery.run()
+
+    with pytest.raises(WorkerLostError, match=r"died 3 times .*SIGKILL, 50 MiB"):
+        result.get(timeout=1)
+    (letter,) = broker.dead_letters()
+    assert (letter.kind, letter.deliveries) == ("poison", 3)
+    assert letter.details["attempts"] == [
+        {
+            "at": 100.0 + number,
+            "exit": None,
+            "signal": "SIGKILL",
+            "pid": 4711,
+            "hostname": "w@host",
+            "memory_bytes": 50 * 1024 * 1024,
+        }
+        for number in range(3)
+    ]
+    assert app.open_coordinator().scan("attempts/") == {}
+
+
+def test_the_errback_of_a_task_that_killed_its_processes_is_sent(
+    app: Umbel, broker: Broker, child: Broker, recovery: Recovery
+) -> None:
+    app.conf.update(task_max_deliveries=1)
+    recovery = Recovery(app, "w@host", broker=broker, settler=recovery._settler)
+    app.send_task("add", (1, 1), link_error=Signature(task="told"))
+
+    recovery.add(dead(running=tuple(receive(child))))
+    recovery.run()
+
+    assert [each.message.task for each in receive(child)] == ["told"]
 
 
 def test_those_beside_a_doomed_task_get_no_strike(
@@ -223,6 +295,58 @@ def test_an_outage_at_any_step_is_waited_out(
     assert results[0].get(timeout=1) == 0
     assert strikes(broker) == {results[1].id: 1}
     assert "can't recover what pid 4711 held yet" in caplog.text
+
+
+def test_what_was_given_back_by_a_try_whose_answer_was_lost_is_not_told_of_as_lost(
+    app: Umbel,
+    broker: Broker,
+    child: Broker,
+    recovery: Recovery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery_module, "_FIRST_PAUSE_S", 0.0)
+    result = app.send_task("early")
+    (delivery,) = receive(child)
+    give_back = broker.recover_consumer
+
+    def lose_the_answer(*args: Any, **kwargs: Any) -> int:
+        give_back(*args, **kwargs)
+        raise BrokerUnavailableError("the answer is lost")
+
+    recovery.add(dead(early=(delivery,)))
+    with monkeypatch.context() as faulty:
+        faulty.setattr(broker, "recover_consumer", lose_the_answer)
+        recovery.run()
+    assert not recovery.is_done
+    recovery.run()
+
+    assert recovery.is_done
+    assert result.state == "PENDING"
+    assert strikes(broker) == {result.id: 0}
+
+
+def test_what_others_took_over_during_an_outage_is_not_settled(
+    app: Umbel,
+    broker: Broker,
+    child: Broker,
+    recovery: Recovery,
+    fault: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery_module, "_FIRST_PAUSE_S", 0.0)
+    result = app.send_task("fragile", link_error=[Signature(task="add", args=(1,))])
+    (delivery,) = receive(child)
+    outage = fault(app.backend, "store")
+    recovery.add(dead(running=(delivery,)))
+    recovery.run()
+    assert not recovery.is_done
+    broker.leave("node")  # as if its lease had run out
+    outage.is_on = False
+    recovery.run()
+
+    assert recovery.is_done
+    assert result.state == "PENDING"
+    assert [each.id for each in app.broker.peek("celery")] == [result.id]
 
 
 def test_an_outage_is_not_hammered(

@@ -32,6 +32,17 @@ def test_a_child_that_loads_the_app_gives_hope() -> None:
     assert restarts.start_failures == 0
 
 
+def test_a_worker_whose_child_has_lived_tries_for_ever_and_every_few_seconds() -> None:
+    restarts, now = Restarts(), 100.0
+    restarts.note_alive()
+    for _ in range(50):
+        restarts.note_start_failure(born_at=now, now=now)
+        now += 5.0
+        assert restarts.may_start(now)
+
+    assert not restarts.are_hopeless
+
+
 def test_a_child_that_died_at_its_work_is_replaced_at_once() -> None:
     restarts = Restarts()
     restarts.note_death(100.0, done=7)
@@ -47,7 +58,21 @@ def test_children_that_die_at_their_first_task_are_replaced_ever_slower_and_for_
         now += 5.0
         assert restarts.may_start(now)
 
+    assert not restarts.are_hopeless
+
+
+def test_children_that_die_of_what_they_run_are_replaced_at_once_however_many() -> None:
+    restarts, now = Restarts(), 100.0
+    for _ in range(100):
+        restarts.note_death(now, done=0, was_running=True)
+        now += 0.3
+        assert restarts.may_start(now)
+
+
+def test_a_child_that_ended_in_order_is_a_fresh_start() -> None:
+    restarts, now = Restarts(), 100.0
+    for _ in range(10):
+        restarts.note_death(now, done=0)
     restarts.note_end()
     restarts.note_death(now, done=0)
     assert restarts.may_start(now + 0.1)
-    assert not restarts.are_hopeless

@@ -16,9 +16,11 @@ from umbel.errors import (
     BrokerError,
     BrokerUnavailableError,
     QueueFullError,
+    WorkerLostError,
 )
 from umbel.messages import Delivery
 from umbel.outcomes import ErrorInfo, Failure, Outcome, Rejected, Revoked, StoredResult, Success
+from umbel.signatures import Signature
 from umbel.worker.board import Board
 from umbel.worker.consumer import Consumer
 from umbel.worker.execute import run_sync
@@ -26,6 +28,7 @@ from umbel.worker.identity import Identity
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.lease import Lease
 from umbel.worker.limits import DeadlineWatch, ThreadGuard
+from umbel_testing import FakeClock
 
 ERROR = ErrorInfo("ValueError", "builtins", ["no"], None, "ValueError('no')")
 
@@ -214,7 +217,7 @@ def test_a_task_whose_worker_died_before_the_ack_is_not_run_again(
         patch.setattr(consumer.broker, "settle", die)
         settle(consumer, job)
     consumer.settler._pending.clear()  # the process is gone, and what it knew
-    consumer.broker.recover_consumer("node/0", struck=[job.delivery.receipt])
+    consumer.broker.recover_consumer("node/0", struck={job.delivery.receipt: 0.0})
 
     (again,) = consumer.broker.receive(["celery"], max_messages=5, wait_s=5)
     assert consumer.intake.take([again]) == []
@@ -357,6 +360,47 @@ def test_an_error_of_a_plugin_that_passes_makes_no_failure(
     assert result.get(timeout=1) == 4
 
 
+@pytest.mark.parametrize("away", ["broker", "backend"])
+def test_a_store_that_refuses_everything_is_an_outage_and_makes_no_failure(
+    app: Umbel, consumer: Consumer, fault: Callable[..., Any], away: str
+) -> None:
+    gone = BrokerError("its folder is gone")
+    handle = getattr(consumer, away)
+    broken = fault(handle, "settle" if away == "broker" else "store", "check", error=gone)
+    result = app.send_task("add", (2, 2))
+    states = []
+    if away == "broker":
+        stored = consumer.backend.store
+        consumer.backend.store = lambda results: (
+            states.extend(each.state for each in results) or stored(results)
+        )
+
+    assert not settle(consumer, take(consumer))
+    broken.is_on = False
+    assert consumer.settler.flush(force=True)
+
+    assert "FAILURE" not in states
+    assert result.get(timeout=1) == 4
+
+
+def test_a_store_that_is_back_when_it_is_asked_takes_the_outcome(
+    app: Umbel, consumer: Consumer, fault: Callable[..., Any]
+) -> None:
+    broken = fault(consumer.backend, "store", error=BrokerError("its folder is gone"))
+    result = app.send_task("add", (2, 2))
+    job = take(consumer)
+    check = consumer.backend.check
+
+    def heal() -> None:
+        broken.is_on = False
+        check()
+
+    consumer.backend.check = heal  # type: ignore[union-attr, method-assign]
+
+    assert settle(consumer, job)
+    assert result.get(timeout=1) == 4
+
+
 def test_an_exit_in_the_middle_of_settling_loses_nothing(
     app: Umbel, consumer: Consumer, fault: Callable[..., Any]
 ) -> None:
@@ -481,6 +525,54 @@ def leased(app: Umbel, lease: Lease) -> Iterator[Consumer]:
     made.close()
 
 
+@pytest.fixture
+def driven() -> Iterator[tuple[Consumer, FakeClock, Lease]]:
+    """Consume by a clock that the test moves, under a lease of a minute."""
+    clock, lease = FakeClock(), Lease()
+    lease.set_lease(clock.monotonic(), clock.monotonic() + 60.0)
+    with Umbel("driven", broker="memory://", backend="memory://", clock=clock) as app:
+        app.task(name="task")(lambda: 1)
+        app.send_task("task")
+        identity = Identity(node="driven", consumer="driven/0", hostname="w@host", lease_s=60.0)
+        made = Consumer(app, identity, ["celery"], lease=lease)
+        yield made, clock, lease
+        made.close()
+
+
+@pytest.mark.parametrize("seconds, asked", [(59, 0), (60, 1)])
+def test_lease_runs_out_by_the_clock_of_the_app(
+    driven: tuple[Consumer, FakeClock, Lease],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    asked: int,
+) -> None:
+    consumer, clock, _ = driven
+    job = take(consumer)
+    held, questions = consumer.broker.held, list[str]()
+    monkeypatch.setattr(consumer.broker, "held", lambda who: [questions.append(who), held(who)][1])
+    clock.advance(seconds)
+
+    assert settle(consumer, job)
+    assert len(questions) == asked
+
+
+def test_pause_of_an_outage_is_over_when_the_clock_of_the_app_says_so(
+    driven: tuple[Consumer, FakeClock, Lease], fault: Callable[..., Any]
+) -> None:
+    consumer, clock, _ = driven
+    job = take(consumer)
+    outage = fault(consumer.backend, "store")
+    assert not settle(consumer, job)
+    calls = outage.calls
+    consumer.settler._machine_not_before += 3600.0
+    assert not consumer.settler.flush()
+    assert outage.calls == calls
+    outage.is_on = False
+    clock.advance(5)
+
+    assert consumer.settler.flush()
+
+
 def test_under_a_lease_that_holds_nobody_is_asked(
     app: Umbel, leased: Consumer, fault: Callable[..., Any]
 ) -> None:
@@ -593,7 +685,7 @@ def test_the_journal_tells_of_what_was_acknowledged_early(
     assert board.journal() == []
 
 
-def test_what_could_not_be_acknowledged_early_leaves_no_trace(
+def test_what_could_not_be_acknowledged_early_is_given_back_and_leaves_no_trace(
     app: Umbel, supervised: Consumer, board: Board, fault: Callable[..., Any]
 ) -> None:
     app.task(name="early", acks_late=False)(lambda: 1)
@@ -602,6 +694,40 @@ def test_what_could_not_be_acknowledged_early_leaves_no_trace(
     fault(supervised.broker, "ack")
 
     assert not supervised.intake.may_begin(early)
+    assert [(each.outcome, bool(each.early)) for each in board.journal()][-1] == (None, True)
+    assert supervised.settler.flush(force=True)
+    assert board.journal() == []
+    assert app.broker.stats("celery").delayed == 1
+
+
+@pytest.mark.parametrize("lease_is_over", [False, True])
+def test_what_was_acknowledged_early_without_an_answer_has_failed(
+    app: Umbel,
+    supervised: Consumer,
+    board: Board,
+    monkeypatch: pytest.MonkeyPatch,
+    lease_is_over: bool,
+) -> None:
+    app.task(name="early", acks_late=False)(lambda: 1)
+    app.task(name="told")(lambda task_id: None)
+    result = app.send_task("early", link_error=[Signature(task="told")])
+    early = take(supervised)
+    ack = supervised.broker.ack
+
+    def ack_and_lose_the_answer(deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        ack(deliveries)
+        raise BrokerUnavailableError("the answer is lost")
+
+    monkeypatch.setattr(supervised.broker, "ack", ack_and_lose_the_answer)
+    assert not supervised.intake.may_begin(early)
+    if lease_is_over:
+        board.set_lease(0.0, 0.0)
+    assert supervised.settler.flush(force=True)
+
+    with pytest.raises(WorkerLostError, match="early acknowledgement"):
+        result.get(timeout=0)
+    # Where another node may have it, its errback is that one's to send.
+    assert app.broker.stats("celery").ready == (0 if lease_is_over else 1)
     assert board.journal() == []
 
 
@@ -625,6 +751,35 @@ def test_a_drain_lasts_through_an_outage_or_until_it_is_given_up(
     thread.join(20)
 
     assert result.get(timeout=1) == 2
+
+
+def test_a_drain_waits_for_what_another_thread_is_settling(
+    app: Umbel, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.send_task("add", (1, 1))
+    job = take(consumer)
+    begun, go_on, store = threading.Event(), threading.Event(), consumer.backend.store
+
+    def fails_late(_results: Sequence[StoredResult]) -> Sequence[str]:
+        monkeypatch.setattr(consumer.backend, "store", store)
+        begun.set()
+        go_on.wait(20)
+        raise BackendUnavailableError("away")
+
+    monkeypatch.setattr(consumer.backend, "store", fails_late)
+    consumer.settler.add(Settlement(job.delivery, Success(b"2"), job, 1.0))
+    other = threading.Thread(target=consumer.settler.flush)
+    other.start()
+    assert begun.wait(20)
+    drain = threading.Thread(target=consumer.settler.drain, args=(threading.Event(),))
+    drain.start()
+    drain.join(0.05)  # it must not be over yet
+    go_on.set()
+    other.join(20)
+    drain.join(20)
+
+    assert consumer.settler.backlog == 0
+    assert held_or_waiting(consumer) == 0
 
 
 def test_a_call_may_want_the_result_of_a_task_that_ignores_it(

@@ -79,6 +79,92 @@ def test_a_thread_hears_signals_whatever_holds_the_main_one_up(
     assert signal.set_wakeup_fd(-1) == -1
 
 
+def test_a_hangup_reloads_and_usr1_dumps_where_the_worker_can(
+    send: Callable[[int], None],
+) -> None:
+    done: list[Any] = []
+    with StopSignals() as signals:
+        signals.listen(done.append, reload=lambda: done.append("r"), dump=lambda: done.append("d"))
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+            send(number)
+
+    assert done == ["r", "d", Phase.WARM]
+
+
+def test_a_thread_hears_of_reloads_and_dumps_too(send: Callable[[int], None]) -> None:
+    done: set[str] = set()
+    all_heard = threading.Event()
+
+    def note(what: str) -> None:
+        done.add(what)
+        if len(done) == 2:
+            all_heard.set()
+
+    with StopSignals() as signals:
+        signals.listen_in_thread(
+            lambda phase: None, reload=lambda: note("reload"), dump=lambda: note("dump")
+        )
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            send(number)
+        assert all_heard.wait(30)
+
+
+def test_a_worker_that_does_not_listen_yet_has_nothing_to_dump(
+    send: Callable[[int], None],
+) -> None:
+    with StopSignals():
+        send(signal.SIGUSR1)
+
+
+def test_a_program_that_is_nothing_but_a_worker_is_ended_in_order_by_one_more_signal() -> None:
+    ended = run_python(
+        """
+        import os, signal, time
+        from umbel.worker.stop_signals import StopSignals
+        with StopSignals(owns_process=True) as signals:
+            signals.listen(lambda phase: print("asked", flush=True))
+            os.kill(os.getpid(), signal.SIGTERM)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        time.sleep(60)
+        """
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "asked\n", "")
+
+
+def test_a_program_that_is_still_loading_its_app_ends_in_order() -> None:
+    ended = run_python(
+        """
+        import os, signal
+        from umbel.worker.stop_signals import heed_while_starting
+        heed_while_starting()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as exc:
+            print("the import of the app sees", exc)
+        """
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
+def test_signals_that_came_while_nobody_could_heed_them_are_heeded_then() -> None:
+    ended = run_python(
+        """
+        import os, signal
+        from umbel.worker.stop_signals import SENT_BY_MANAGERS, StopSignals
+        signal.pthread_sigmask(signal.SIG_BLOCK, SENT_BY_MANAGERS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with StopSignals() as signals:
+            print("not reached")
+        """
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
 def test_before_anybody_listens_a_worker_that_is_told_to_stop_ends_in_order(
     send: Callable[[int], None],
 ) -> None:

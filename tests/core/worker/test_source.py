@@ -111,6 +111,20 @@ def test_a_new_outage_is_told_anew(
     assert len([text for text in caplog.messages if text.startswith("can't receive")]) == 2
 
 
+def test_pauses_of_an_outage_grow_to_their_bound_and_are_jittered(
+    clock: Any, stopping: threading.Event
+) -> None:
+    pauses: list[float] = []
+    broker = Scripted(*[BrokerUnavailableError("gone")] * 7)
+    one = Source(
+        broker, ["celery"], IDENTITY, clock, stopping, pause=pauses.append, jitter=lambda: 0.0
+    )
+    for _ in range(7):
+        receive(one)
+
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
+
+
 def test_joining_waits_for_the_broker(source: Callable[..., Source]) -> None:
     joined: list[bool] = []
     broker = Scripted()
@@ -142,6 +156,18 @@ def test_a_broker_that_refuses_stops_the_start(source: Callable[..., Source]) ->
 
     with pytest.raises(BrokerError, match="not yours"):
         source(broker)
+
+
+def test_a_broker_that_was_used_before_may_refuse_for_a_while(
+    clock: Any, stopping: threading.Event
+) -> None:
+    broker = Scripted()
+    broker.join_errors = [BrokerError("its folder is gone")]
+    one = Source(broker, ["celery"], IDENTITY, clock, stopping, is_proved=True)
+    assert one.is_down
+
+    receive(one)
+    assert not one.is_down
 
 
 def test_no_queue_starves_behind_another(source: Callable[..., Source]) -> None:

@@ -434,3 +434,65 @@ def test_children_outlive_the_server_that_they_were_forked_from(project: Project
     assert project.ledger("begin") == Counter(["long", "after"])
     assert fork_server(worker) != before
     assert not is_alive(before)
+
+
+# -- a broker or backend that takes its time ---------------------------------------------------
+
+ONLY_IN_SUPERVISOR = """
+import ctypes, sys
+from umbel.builtin.sqlite.{module} import {owner}
+
+_method = {owner}.{method}
+
+def slow(self, *args):
+    note("asked", "{method}")
+    time.sleep({seconds})
+    return _method(self, *args)
+
+if "worker" in sys.argv:  # its children are forked from a process without these arguments
+    {owner}.{method} = slow
+
+
+@app.task
+def wedge(key):
+    note("begin", key)
+    ctypes.PyDLL(None).sleep(60)  # and keeps the interpreter's lock meanwhile
+
+
+@app.task(time_limit=1)
+def limited():
+    time.sleep(60)
+"""
+
+
+def test_what_a_child_had_finished_is_settled_though_the_shutdown_is_cold(
+    make_project: Callable[..., Project],
+) -> None:
+    slow_store = {"module": "backend", "owner": "SqliteBackend", "method": "store"}
+    project = make_project(ONLY_IN_SUPERVISOR.format(**slow_store, seconds=0.5))
+    results = project.app.send_many(("tasks.add", (1, i)) for i in range(60))
+    project.app.send_task("tasks.wedge", ("w",))
+    worker = project.worker("-c", "1")
+    wait_for(lambda: project.ledger("begin")["w"], describe=worker.tell)
+
+    worker.process.send_signal(signal.SIGQUIT)
+
+    assert worker.wait() == 0
+    assert [each.state for each in results] == ["SUCCESS"] * 60
+    assert project.app.broker.stats("celery").ready == 1, worker.tell()  # wedge, to run again
+
+
+def test_an_order_to_terminate_that_the_broker_does_not_answer_holds_up_no_limit(
+    make_project: Callable[..., Project],
+) -> None:
+    slow_held = {"module": "broker", "owner": "SqliteBroker", "method": "held"}
+    project = make_project(ONLY_IN_SUPERVISOR.format(**slow_held, seconds=60))
+    other = project.app.send_task("tasks.work", ("other", 60))
+    worker = project.worker("-c", "2")
+    wait_for(lambda: project.ledger("begin")["other"], describe=worker.tell)
+    project.app.control.revoke(other.id, terminate=True)
+    wait_for(lambda: project.ledger("asked")["held"], describe=worker.tell)
+
+    project.app.send_task("tasks.limited")
+
+    wait_for(lambda: "over its hard time limit of 1 s" in worker.log, 30, worker.tell)

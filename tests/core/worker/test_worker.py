@@ -18,9 +18,9 @@ from project import wait_for
 from umbel import Umbel
 from umbel.errors import BrokerError, BrokerUnavailableError, ConfigError
 from umbel.interfaces.broker import Broker, Capability
-from umbel.worker.node import ControlMessage
+from umbel.worker.requirements import check_capabilities, wait_for_broker
 from umbel.worker.surroundings import current_folder
-from umbel.worker.worker import Worker, _to_terminate, check_capabilities, wait_for_broker
+from umbel.worker.worker import Worker
 
 
 class Door(Broker):
@@ -201,26 +201,6 @@ def test_children_need_the_path_of_the_app(app: Umbel) -> None:
     durable = Umbel("durable", broker="sqlite:///q.db")
     with durable, pytest.raises(ConfigError, match="by its path"):
         Worker(durable, pool="process", loglevel=None).run()
-
-
-# -- commands ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "arguments, expected",
-    [
-        ({"task_id": "a", "terminate": True}, ["a"]),
-        ({"task_id": ["a", 3], "terminate": True}, ["a", "3"]),
-        ({"task_id": ["a"], "terminate": False}, []),
-        ({"task_id": 7, "terminate": True}, []),
-        ({"task_id": None, "terminate": True}, []),
-        ({"terminate": True}, []),
-        ({}, []),
-    ],
-)
-def test_whom_a_revoke_ends(arguments: dict[str, Any], expected: list[str]) -> None:
-    assert _to_terminate(ControlMessage("revoke", arguments)) == expected
-    assert _to_terminate(ControlMessage("other", arguments)) == []
 
 
 # -- the surroundings -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from umbel.redaction import mask_url
+from umbel.worker.scaling import Bounds
 
 if TYPE_CHECKING:
     from umbel.worker.worker import Worker
@@ -49,7 +50,11 @@ def _pool(node: Worker) -> str:
     processes, slots = node.layout.processes, node.layout.slots
     if not processes:
         return f"{node.pool}, in this process"
-    text = f"{node.pool}, {processes} process{'es' if processes != 1 else ''}"
+    bounds = Bounds.of(node.app.conf)
+    if bounds is not None:
+        text = f"{node.pool}, {bounds.fewest} to {bounds.most} processes"
+    else:
+        text = f"{node.pool}, {processes} process{'es' if processes != 1 else ''}"
     return text if slots == 1 else f"{text} × {slots} slots"
 
 

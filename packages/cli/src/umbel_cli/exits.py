@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     APP_NOT_LOADED = 3
     #: A setting or URL is wrong, or needs a plugin that isn't installed.
     CONFIG = 4
-    #: Broker or backend can't be reached.
+    #: Broker, backend or workers can't be reached.
     UNAVAILABLE = 69
     #: Nothing is wrong, but the result isn't there yet.
     NOT_READY = 75
@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
 #: For the end of ``umbel --help``.
 EXIT_CODES_HELP = (
     "Exit codes: 0 done · 1 failed, or the task did · 2 wrong usage · 3 app can't be loaded · "
-    "4 wrong setting · 69 broker or backend can't be reached · 75 no result yet · 130 Ctrl-C"
+    "4 wrong setting · 69 broker, backend or workers can't be reached · 75 no result yet · 130 Ctrl-C"
 )
 
 

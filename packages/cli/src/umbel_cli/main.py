@@ -7,6 +7,7 @@ import sys
 import click
 
 from umbel_cli.groups import RootGroup
+from umbel_cli.state import CliState
 
 
 def _print_version(context: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -37,4 +38,4 @@ def make_cli() -> RootGroup:
 
 def main() -> int:
     """Run the command line; the process ends with its exit code."""
-    return int(make_cli()(prog_name="umbel") or 0)
+    return int(make_cli()(prog_name="umbel", obj=CliState(is_program=True)) or 0)

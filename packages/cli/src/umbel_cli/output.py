@@ -58,6 +58,13 @@ def shorten(text: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
+def printable(text: str) -> str:
+    """Return `text` for a terminal: what could steer it stands as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     return "  ".join(
         cell.rjust(width) if to_right else cell.ljust(width)

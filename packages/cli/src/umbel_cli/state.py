@@ -28,6 +28,8 @@ class CliState:
     quiet: bool = False
     #: Show tracebacks.
     debug: bool = False
+    #: The process is the command line, and not a program that calls it.
+    is_program: bool = False
     _loaded: LoadedApp | None = field(default=None, repr=False)
     _nameless: Umbel | None = field(default=None, repr=False)
 
@@ -66,6 +68,11 @@ class CliState:
         """Return the settings that options give."""
         given = {"broker_url": self.broker, "result_backend": self.result_backend}
         return {name: url for name, url in given.items() if url is not None}
+
+    def override_options(self) -> list[str]:
+        """Return the same as options, for a command that this one starts."""
+        given = {"--broker": self.broker, "--result-backend": self.result_backend}
+        return [part for option, url in given.items() if url for part in (option, url)]
 
     def source_of(self, conf: Settings, name: str) -> str:
         """Return where a setting's value is from, options of this run among the places."""

@@ -12,6 +12,7 @@ from umbel.current_app import shared_task
 from umbel.errors import Ignore, Reject, Retry, UmbelError
 from umbel.requests import Request, current_request
 from umbel.results.async_result import AsyncResult, EagerResult
+from umbel.routing import Queue
 from umbel.signatures import Signature
 from umbel.tasks.task import Task
 
@@ -24,6 +25,7 @@ __all__ = [
     "AsyncResult",
     "EagerResult",
     "Ignore",
+    "Queue",
     "Reject",
     "Request",
     "Retry",

@@ -187,7 +187,7 @@ class Umbel(SendingApp):
 
     def _add(self, task: T, *, replace: bool) -> T:
         self.registry.register(task, replace=replace)
-        if task.function.__module__ == "__main__":
+        if getattr(task.function, "__module__", None) == "__main__":
             warn_of_name(task)
         if self.finalized:
             task.resolve_options()
@@ -395,6 +395,7 @@ class Umbel(SendingApp):
 
     def _after_configure(self) -> None:
         """Tell that the settings are read."""
+        self._serializers.bound(self.conf.task_message_max_depth)
         if self.events.app_configured:
             notify(self.events.app_configured, self)
 
@@ -409,6 +410,7 @@ class Umbel(SendingApp):
     def _settings_changed(self) -> None:
         """Forget what was made from settings that have changed since."""
         self._publisher = None
+        self._serializers.bound(self.conf.task_message_max_depth)
         if self.finalized:
             for task in self.registry.values():
                 task.resolve_options()

@@ -1,4 +1,4 @@
-"""Orders to a fleet of workers, sent from anywhere: revoke tasks, purge queues.
+"""Orders to a fleet of workers, sent from anywhere: revoke tasks, limit rates, purge queues.
 
 What must not be forgotten is kept with the coordinator; what should be heard at once is also
 published there.
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from umbel.errors import ConfigError, InvalidTaskError
+from umbel.inspection import CHANNEL, Answers, Inspect, ask
+from umbel.off_loop import in_thread
+from umbel.rates import RATE_PREFIX, parse_rate
 from umbel.routing import Router
 
 if TYPE_CHECKING:
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
     from umbel.interfaces.coordinator import Coordinator
     from umbel.settings import Settings
 
-#: Where orders are published; workers listen to it.
-CHANNEL = "control"
 #: Keys of revoked tasks begin with this; the value says why.
 REVOKED_PREFIX = "revoked/"
 #: Seconds that a revoke is remembered, unless told otherwise.
@@ -118,6 +119,150 @@ class Control:
             "destination": None if destination is None else list(destination),
         }
         self._coordinator(f"{method}()").publish(CHANNEL, msgspec.json.encode(order))
+
+    def call(
+        self,
+        method: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        destination: Sequence[str] | None = None,
+        timeout: float = 1.0,
+    ) -> Answers:
+        """Publish an order, and return what the workers answered, by node name.
+
+        Args:
+            method: What to do, such as ``"pool_grow"``.
+            arguments: The method's arguments.
+            destination: Node names; None: all.
+            timeout: Seconds to wait for answers; less where all of `destination` have answered.
+        Raises: as `revoke`.
+        """
+        coordinator = self._coordinator(f"{method}()")
+        return ask(coordinator, method, arguments or {}, destination=destination, timeout_s=timeout)
+
+    async def acall(
+        self,
+        method: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        destination: Sequence[str] | None = None,
+        timeout: float = 1.0,  # noqa: ASYNC109 - the answers that came by then are returned
+    ) -> Answers:
+        """Publish an order and wait for answers, without blocking the event loop."""
+        return await in_thread(
+            self.call, method, arguments, destination=destination, timeout=timeout
+        )
+
+    def inspect(self, destination: Sequence[str] | None = None, timeout: float = 1.0) -> Inspect:
+        """Return what asks workers about themselves.
+
+        Args:
+            destination: Node names; None: all there are, which takes the whole `timeout`.
+            timeout: Seconds to wait for answers.
+        """
+        return Inspect(self._coordinator, destination, timeout)
+
+    def ping(self, destination: Sequence[str] | None = None, timeout: float = 1.0) -> list[Answers]:
+        """Return ``{node name: {"ok": "pong"}}`` of each worker that answers. Raises: as `revoke`."""
+        answers = self.call("ping", destination=destination, timeout=timeout)
+        return [{name: answer} for name, answer in answers.items()]
+
+    def rate_limit(
+        self,
+        task_name: str,
+        rate_limit: str | float | None,
+        destination: Sequence[str] | None = None,
+        *,
+        reply: bool = False,
+        timeout: float = 1.0,
+    ) -> list[Answers] | None:
+        """Limit how many tasks of a type each worker starts in a time, from now on.
+
+        It is remembered: workers that start later go by it too, unless `destination` is given.
+
+        Args:
+            task_name: The task's name.
+            rate_limit: Such as ``"10/s"``; 0: no limit; None or ``"reset"``: as the code says.
+            destination: Node names: only these, and only while they live; None: all.
+            reply: Wait for the workers' answers.
+            timeout: Seconds to wait for them.
+        Returns: ``{node name: answer}`` of each that answered; None unless `reply`.
+        Raises:
+            ConfigError: `rate_limit` is none; the app has no coordinator.
+            BackendUnavailableError: the coordinator can't be reached.
+        """
+        rate = None if rate_limit == "reset" else rate_limit
+        parse_rate(rate)
+        if not task_name:
+            raise InvalidTaskError("a rate limit needs the name of a task")
+        if destination is None:
+            coordinator, key = self._coordinator("rate_limit()"), f"{RATE_PREFIX}{task_name}"
+            if rate is None:
+                coordinator.delete([key])
+            else:
+                coordinator.put(key, str(rate).encode())
+        arguments = {"task_name": task_name, "rate_limit": rate}
+        return self._order("rate_limit", arguments, destination, reply=reply, timeout=timeout)
+
+    def pool_grow(
+        self,
+        n: int = 1,
+        destination: Sequence[str] | None = None,
+        *,
+        reply: bool = False,
+        timeout: float = 1.0,
+    ) -> list[Answers] | None:
+        """Have each worker run `n` more processes. Returns and raises: as `rate_limit`."""
+        return self._order("pool_grow", {"n": n}, destination, reply=reply, timeout=timeout)
+
+    def pool_shrink(
+        self,
+        n: int = 1,
+        destination: Sequence[str] | None = None,
+        *,
+        reply: bool = False,
+        timeout: float = 1.0,
+    ) -> list[Answers] | None:
+        """Have each worker run `n` processes fewer. Returns and raises: as `rate_limit`."""
+        return self._order("pool_shrink", {"n": n}, destination, reply=reply, timeout=timeout)
+
+    def autoscale(
+        self,
+        max: int,
+        min: int = 1,
+        destination: Sequence[str] | None = None,
+        *,
+        reply: bool = False,
+        timeout: float = 1.0,
+    ) -> list[Answers] | None:
+        """Have each worker follow the load between so many processes. Else as `rate_limit`."""
+        arguments = {"max": max, "min": min}
+        return self._order("autoscale", arguments, destination, reply=reply, timeout=timeout)
+
+    def shutdown(
+        self,
+        destination: Sequence[str] | None = None,
+        *,
+        reply: bool = False,
+        timeout: float = 1.0,
+    ) -> list[Answers] | None:
+        """Have workers end as on TERM: what runs is finished. Else as `rate_limit`."""
+        return self._order("shutdown", {}, destination, reply=reply, timeout=timeout)
+
+    def _order(
+        self,
+        method: str,
+        arguments: dict[str, Any],
+        destination: Sequence[str] | None,
+        *,
+        reply: bool,
+        timeout: float,
+    ) -> list[Answers] | None:
+        if not reply:
+            self.broadcast(method, arguments, destination=destination)
+            return None
+        answers = self.call(method, arguments, destination=destination, timeout=timeout)
+        return [{name: answer} for name, answer in answers.items()]
 
     def purge(self, queues: Iterable[str] | None = None) -> int:
         """Drop all messages that wait, the delayed included; returns how many.

@@ -11,11 +11,14 @@
     ├── BrokerError
     │   ├── BrokerUnavailableError (ConnectionError)
     │   ├── QueueFullError
+    │   ├── AlreadySentError
+    │   ├── DeadLetterError
     │   └── DeliveryLostError
     ├── BackendError
     │   └── BackendUnavailableError (ConnectionError)
     ├── SerializationError (ValueError)
     │   ├── EncodeError
+    │   │   └── ResultTooLargeError
     │   ├── DecodeError
     │   └── ContentDisallowedError
     ├── StateError (ValueError)
@@ -113,7 +116,7 @@ class CapabilityError(UmbelError):
 
     def __init__(self, what: str, capability: str):
         self.what, self.capability = what, capability
-        super().__init__(f"{what} has no capability {capability!r}, which this call needs")
+        super().__init__(f"{what} has no capability {str(capability)!r}, which this call needs")
 
 
 class BrokerError(UmbelError):
@@ -126,6 +129,28 @@ class BrokerUnavailableError(BrokerError, ConnectionError):
 
 class QueueFullError(BrokerError):
     """The broker has no room for the message."""
+
+    def __init__(self, text: str = "", *, queue: str | None = None):
+        #: Which queue is full, where that is known.
+        self.queue = queue
+        super().__init__(text)
+
+
+class AlreadySentError(BrokerError):
+    """A task of that id is waiting, running, or was finished a moment ago; it wasn't sent again."""
+
+    def __init__(self, task_ids: Sequence[str]):
+        self.task_ids = tuple(task_ids)
+        shown = ", ".join(self.task_ids[:5]) + (" …" if len(self.task_ids) > 5 else "")
+        were = "task was" if len(self.task_ids) == 1 else f"{len(self.task_ids)} tasks were"
+        super().__init__(
+            f"{were} sent already and nothing was sent now: {shown}; give another task_id, or "
+            "on_conflict='return' to take the result of the first"
+        )
+
+
+class DeadLetterError(BrokerError):
+    """There is no such dead letter, or it can't be sent again as it is."""
 
 
 class DeliveryLostError(BrokerError):
@@ -151,6 +176,10 @@ class SerializationError(UmbelError, ValueError):
 
 class EncodeError(SerializationError):
     """A value can't be encoded; the text names the path to it."""
+
+
+class ResultTooLargeError(EncodeError):
+    """What a task returned is larger than `result_max_bytes`."""
 
 
 class DecodeError(SerializationError):

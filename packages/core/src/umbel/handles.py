@@ -10,7 +10,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from umbel.errors import ConfigError
+from umbel.interfaces.broker import Capability
 from umbel.plugins import Kind, PluginManager
+from umbel.routing import queue_bounds
 
 if TYPE_CHECKING:
     from umbel.clock import Clock
@@ -60,6 +63,16 @@ class Handles:
         """Return a new broker handle. Raises: UnknownPluginError, ConfigError."""
         conf = self._conf
         broker: Broker = self._new(Kind.BROKER, conf.broker_url, conf.broker_transport_options)
+        bounds = queue_bounds(conf.task_queues)
+        broker.configure(once_window_s=conf.task_once_window_s, bounds=bounds)
+        if bounds and broker.capabilities.isdisjoint({Capability.BOUNDED, Capability.INSPECT}):
+            broker.close()
+            raise ConfigError(
+                f"queue {next(iter(bounds))!r} has a max_length, which {type(broker).__name__} "
+                f"can't keep to (it has neither of the capabilities 'bounded' and 'inspect'); "
+                f"take it out of task_queues, or use another broker"
+            )
+        self._complete(broker)
         return broker
 
     def open_backend(self) -> Backend | None:
@@ -95,6 +108,23 @@ class Handles:
             if url is not None and self._plugins.offers(Kind.COORDINATOR, scheme_of(url)):
                 return url, options
         return None
+
+    def _complete(self, broker: Broker) -> None:
+        """Lend a broker that keeps no dead letters those of the coordinator.
+
+        Not one that is UNIQUE: it would take what was buried for done.
+        """
+        if not broker.capabilities.isdisjoint({Capability.DEAD_LETTER, Capability.UNIQUE}):
+            return
+        coordinator = self.open_coordinator()
+        if coordinator is None:
+            return
+        if Capability.SHARED in broker.capabilities and not coordinator.shared:
+            coordinator.close()  # a dead letter would be gone with the process that buried it
+            return
+        from umbel.dead_letter_store import lend_dead_letters  # noqa: PLC0415 - seldom needed
+
+        lend_dead_letters(broker, coordinator, self._clock)
 
     def close(self) -> None:
         """Close what this process has open; it is opened anew when needed again."""

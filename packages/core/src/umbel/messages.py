@@ -8,7 +8,9 @@ a frozen dataclass of this size takes ten times as long to build (docs/decisions
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +18,17 @@ import msgspec
 DEFAULT_QUEUE = "celery"
 #: Priorities run from 0 to 255; a higher number goes first, on every broker.
 MAX_PRIORITY = 255
+#: Header of a replayed message: how many attempts were made before it.
+ATTEMPTS_BEFORE = "umbel_attempts_before"
+#: Header of a message whose sender chose its id: unix seconds of the sending. The id may have had
+#: a task before, whose result isn't this one's.
+SENT_AT = "umbel_sent_at"
+#: Orders results of one id by these seconds first. Far above any number of attempts.
+_ATTEMPTS_APIECE = 1 << 20
+_LATEST_SENT_AT = 1 << 33
+#: Header of a message that was sent again, since the answer to the first try was lost.
+RESENT = "umbel_resent"
+_MOST_ATTEMPTS = 2**31
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +62,46 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     #: Properties of other makers, kept over a retry.
     properties: dict[str, Any] = {}
 
+    @property
+    def attempt(self) -> int:
+        """How many attempts at this task came before: its retries, and those before a replay."""
+        return _count(self.headers.get("retries")) + _count(self.headers.get(ATTEMPTS_BEFORE))
+
+    @property
+    def result_order(self) -> int:
+        """Orders the results of one id: that of a later sending or attempt has a higher one."""
+        return result_order(self.headers, self.attempt)
+
+    @property
+    def once_key(self) -> str:
+        """What makes it the same message as another: its id and attempt."""
+        attempt = self.attempt
+        return f"{self.id}/{attempt}" if attempt else self.id
+
+
+def result_order(headers: Mapping[str, Any], attempt: int) -> int:
+    """Return `Message.result_order` of a message with these headers."""
+    sent_at = headers.get(SENT_AT)
+    if not isinstance(sent_at, int) or not 0 < sent_at < _LATEST_SENT_AT:
+        return attempt
+    return sent_at * _ATTEMPTS_APIECE + min(attempt, _ATTEMPTS_APIECE - 1)
+
+
+def _count(value: Any) -> int:
+    """Read a count in a header; what isn't one, or more than stores hold, counts as none."""
+    return value if isinstance(value, int) and 0 < value <= _MOST_ATTEMPTS else 0
+
+
+class OnConflict(StrEnum):
+    """What becomes of a message whose `once_key` the broker holds, or has just finished with."""
+
+    #: Nothing of the call is stored; AlreadySentError names what is known.
+    RAISE = "raise"
+    #: It is passed over: the one that was sent before stands for it.
+    RETURN = "return"
+    #: It takes the place of one that waits; what a worker holds is not replaced but raised.
+    REPLACE = "replace"
+
 
 class Malformed(msgspec.Struct, frozen=True, kw_only=True):
     """What a broker hands over in a message's place when it can't read what is stored."""
@@ -79,12 +132,43 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         return self.token > 1
 
 
+class DeathKind(StrEnum):
+    """Why a message is with the dead letters, in one word."""
+
+    #: Its process died while running it, too many times.
+    POISON = "poison"
+    #: The task failed for good.
+    FAILED = "failed"
+    #: The task refused it.
+    REJECTED = "rejected"
+    #: It can't be read, or says what no worker may do.
+    MALFORMED = "malformed"
+    #: No worker knows its task.
+    UNKNOWN = "unknown"
+    #: What came of it can't be stored or sent.
+    UNDELIVERABLE = "undeliverable"
+
+
+class Burial(NamedTuple):
+    """A delivery on its way to the dead letters of its queue."""
+
+    delivery: Delivery
+    #: For people.
+    reason: str
+    kind: DeathKind = DeathKind.MALFORMED
+    #: What else is known, as JSON: ``attempts`` and the like.
+    details: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A message that won't be tried again by itself, with the reason."""
 
     message: Message | Malformed
     queue: str
     reason: str
+    #: A `DeathKind`, or what a later umbel wrote.
+    kind: str = DeathKind.MALFORMED
+    details: dict[str, Any] = {}
     #: Unix seconds.
     died_at: float
     deliveries: int = 1

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from umbel.errors import InvalidTaskError, near_matches
 
 if TYPE_CHECKING:
     from umbel.interfaces.broker import Broker
+    from umbel.messages import OnConflict
 
 Number = int | float
+#: Which of a task's failures are dead letters.
+DeadLetterPolicy = Literal["poison", "failed", "never"]
+DEAD_LETTER_POLICIES = ("poison", "failed", "never")
 
 
 class TaskOptions(TypedDict, total=False):
@@ -43,6 +47,7 @@ class TaskOptions(TypedDict, total=False):
     acks_late: bool
     acks_on_failure_or_timeout: bool
     reject_on_worker_lost: bool
+    dead_letter: DeadLetterPolicy | None
     ignore_result: bool
     store_errors_even_if_ignored: bool
     store_eager_result: bool
@@ -71,6 +76,9 @@ class SendOptions(TypedDict, total=False):
     """What ``apply_async`` takes besides the arguments. Durations are seconds."""
 
     task_id: str | None
+    #: What happens where the broker holds a task of that id, or was done with it a moment ago
+    #: (``task_once_window_s``): AlreadySentError, nothing, or this call takes its place.
+    on_conflict: Literal["raise", "return", "replace"] | OnConflict | None
     countdown: Number | timedelta | None
     eta: datetime | str | None
     expires: Number | datetime | timedelta | str | None
@@ -126,9 +134,11 @@ _FROM_CONF: dict[str, tuple[str, Any]] = {
     "priority": ("task_default_priority", None),
     "time_limit": ("task_time_limit", None),
     "soft_time_limit": ("task_soft_time_limit", None),
+    "rate_limit": ("task_default_rate_limit", None),
     "acks_late": ("task_acks_late", True),
     "acks_on_failure_or_timeout": ("task_acks_on_failure_or_timeout", True),
     "reject_on_worker_lost": ("task_reject_on_worker_lost", True),
+    "dead_letter": ("task_dead_letter", "poison"),
     "ignore_result": ("task_ignore_result", False),
     "store_errors_even_if_ignored": ("task_store_errors_even_if_ignored", False),
     "store_eager_result": ("task_store_eager_result", False),
@@ -142,7 +152,6 @@ _OF_THE_TASK: dict[str, Any] = {
     "delivery_mode": None,
     "expires": None,
     "shadow": None,
-    "rate_limit": None,
     "typing": True,
     "trail": True,
     "send_events": True,

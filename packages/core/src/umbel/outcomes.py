@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from umbel.messages import Message
+from umbel.messages import DeathKind, Message
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
@@ -43,9 +43,14 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
     runtime_s: float = 0.0
     #: The task lists the exception in ``throws``: logged without traceback, at INFO.
     expected: bool = False
-    #: Also goes to the dead letters, for this reason.
+    #: Goes to the dead letters for this reason, unless `death` is one that the task's policy
+    #: leaves out.
     dead_letter: str | None = None
     children: list[Any] = []
+    #: What kind of a dead letter it is, where `dead_letter` is given.
+    death: DeathKind = DeathKind.UNDELIVERABLE
+    #: What else the dead letter shall tell, as JSON: ``attempts`` and the like.
+    details: dict[str, Any] = {}
 
 
 class Retry(msgspec.Struct, frozen=True, tag="retry"):
@@ -68,6 +73,8 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     delay_s: float = 0.0
     #: Stored as the task's result where there is a task id; None stores nothing.
     error: ErrorInfo | None = None
+    #: What kind of a dead letter it is, unless it is given back.
+    death: DeathKind = DeathKind.REJECTED
 
 
 class Revoked(msgspec.Struct, frozen=True, tag="revoked"):
@@ -96,7 +103,7 @@ class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     #: Fencing token of the delivery that made it (umbel.messages.Delivery.token).
     token: int = 1
-    #: How many times the task had been retried then.
+    #: `Message.result_order` of its message: how many times the task had been tried before, and more.
     retries: int = 0
     #: Seconds that it is kept; None: for ever.
     ttl_s: float | None = None

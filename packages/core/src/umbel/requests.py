@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from umbel.messages import ATTEMPTS_BEFORE, result_order
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What to run, and all that is known of it. Field names are Celery's."""
@@ -63,6 +65,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def group_id(self) -> str | None:
         """Celery's other name for `group`."""
         return self.group
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts at the task came before, as `Message.attempt` counts them."""
+        before = self.headers.get(ATTEMPTS_BEFORE)
+        return self.retries + (before if isinstance(before, int) else 0)
+
+    @property
+    def result_order(self) -> int:
+        """Orders the results of one id, as `Message.result_order` does."""
+        return result_order(self.headers, self.attempt)
 
     @property
     def name(self) -> str | None:

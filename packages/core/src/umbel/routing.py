@@ -21,13 +21,28 @@ _DESTINATION = ("queue", "exchange", "routing_key")
 _MOST_REMEMBERED = 10_000
 
 
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue as ``task_queues`` declares it."""
-
+class _Named(msgspec.Struct, frozen=True):
     name: str
-    exchange: str
+
+
+class Queue(_Named, frozen=True, kw_only=True):
+    """A queue as ``task_queues`` declares it: ``Queue("mail", max_length=1000)``.
+
+    Args:
+        name: The queue's name.
+    """
+
+    #: None: as ``task_default_exchange`` says, else the queue's name.
+    exchange: str | None = None
     exchange_type: str = "direct"
-    routing_key: str
+    #: None: as ``task_default_routing_key`` says, else the queue's name.
+    routing_key: str | None = None
+    #: How many messages may wait in it, the delayed included; None: any number. What workers
+    #: hold doesn't count. Retries and what follows on a task are taken beyond it.
+    max_length: int | None = None
+    #: What a sender meets when it is full: "raise" is QueueFullError, with "block" it waits for
+    #: room until ``task_publish_deadline_s`` is over.
+    overflow: str = "raise"
     #: Whatever else was given: ``queue_arguments``, ``durable`` …, for brokers that know it.
     options: dict[str, Any] = {}
 
@@ -191,7 +206,8 @@ class Router:
         self._check_queue(name, "the route" if given is not None else "task_default_queue")
         queue = self.queues.get(name)
         if queue is not None and queue.exchange_type != "direct":
-            return Destination(name, exchange or queue.exchange, key or queue.routing_key)
+            to, by = exchange or queue.exchange, key or queue.routing_key
+            return Destination(name, to or "", by or name)
         if exchange and key:
             return Destination(name, exchange, key)
         return Destination(name, "", name)  # one of the two alone doesn't count
@@ -260,14 +276,51 @@ def declared_queues(
             exchange=exchange or default_exchange or name,
             exchange_type=fields.pop("exchange_type", None) or kind,
             routing_key=fields.pop("routing_key", None) or default_routing_key or name,
+            max_length=_max_length(name, fields.get("max_length")),
+            overflow=_overflow(name, fields.pop("max_length", None), fields.pop("overflow", None)),
             options=fields,
         )
     return MappingProxyType(found)
 
 
+def queue_bounds(task_queues: Any) -> dict[str, int]:
+    """Return how many messages may wait in the queues that have a bound. Raises: ConfigError."""
+    if not task_queues:
+        return {}
+    queues = declared_queues(task_queues).values()
+    return {queue.name: queue.max_length for queue in queues if queue.max_length is not None}
+
+
+def _max_length(queue: str, given: Any) -> int | None:
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
+        return given
+    raise ConfigError(
+        f"max_length of queue {queue!r} in task_queues must be a number of messages, 1 or more, "
+        f"not {given!r:.80}"
+    )
+
+
+def _overflow(queue: str, max_length: Any, given: Any) -> str:
+    if given is None or given == "raise":
+        return "raise"
+    if given != "block":
+        raise ConfigError(
+            f"overflow of queue {queue!r} in task_queues must be 'raise' or 'block', "
+            f"not {given!r:.80}"
+        )
+    if max_length is None:
+        raise ConfigError(
+            f"queue {queue!r} in task_queues has an overflow, but no max_length that it could go "
+            f"beyond; give it one"
+        )
+    return "block"
+
+
 def _options(name: Any, given: Any) -> dict[str, Any]:
     if given is None:
         return {}
+    if isinstance(given, Queue):
+        return _of_queue(given)
     if not isinstance(given, Mapping):
         raise ConfigError(f"task_queues[{name!r}] must be a mapping of options, not {given!r:.80}")
     return dict(given)
@@ -278,11 +331,26 @@ def _from_item(item: Any) -> dict[str, Any]:
         return {"name": item}
     if isinstance(item, Mapping):
         return dict(item)
+    if isinstance(item, Queue):
+        return _of_queue(item)
     fields = {"name": queue_name(item, "task_queues")}
-    for key in ("exchange", "routing_key", "queue_arguments", "durable", "auto_delete"):
+    for key in (
+        "exchange",
+        "routing_key",
+        "max_length",
+        "overflow",
+        "queue_arguments",
+        "durable",
+        "auto_delete",
+    ):
         if getattr(item, key, None) is not None:
             fields[key] = getattr(item, key)
     return fields
+
+
+def _of_queue(queue: Queue) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(queue)
+    return {**fields.pop("options"), **_said(fields)}
 
 
 def _exchange(given: Any) -> tuple[str | None, str]:

@@ -13,7 +13,7 @@ from umbel.publishing.publisher import Publisher, PublishListeners
 from umbel.requests import current_request
 from umbel.results.async_result import AsyncResult as Result
 from umbel.results.async_result import EagerResult
-from umbel.results.codec import encode_result
+from umbel.results.codec import encode_result, result_too_large
 from umbel.results.converted import ConvertedResult
 from umbel.results.source import ResultSource
 from umbel.sender import Call
@@ -23,6 +23,7 @@ from umbel.states import State
 if TYPE_CHECKING:
     from umbel.clock import Clock
     from umbel.control import Control
+    from umbel.dead_letters import DeadLetters
     from umbel.events import Events
     from umbel.handles import Handles
     from umbel.ids import IdFactory
@@ -271,6 +272,7 @@ class SendingApp:
             task_id: The task's id.
             state: Any word.
             meta: What the result's ``info`` shows.
+        Raises: EncodeError: `meta` can't be encoded, or is too large.
         """
         backend = self.backend
         if backend is None:
@@ -283,12 +285,14 @@ class SendingApp:
             group_id=request.group,
             serializer=self.serializer(self.conf.result_serializer),
         )
+        if len(body) > self.conf.result_max_bytes:
+            raise result_too_large(request.task or "", len(body), self.conf.result_max_bytes)
         result = StoredResult(
             task_id=task_id,
             state=state,
             body=body,
             token=request.token,
-            retries=request.retries,
+            retries=request.result_order,
             ttl_s=self.conf.result_expires,
         )
         backend.store([result])
@@ -307,6 +311,13 @@ class SendingApp:
 
     def _revoke(self, task_ids: Sequence[str], *, terminate: bool, signal: str) -> None:
         self.control.revoke(task_ids, terminate=terminate, signal=signal)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What won't be tried again by itself: to look at, send again or drop."""
+        from umbel.dead_letters import DeadLetters  # noqa: PLC0415 - few programs look at them
+
+        return DeadLetters(self)
 
     # -- connections ----------------------------------------------------------------------------
 

@@ -20,6 +20,14 @@ class Serializers:
         self._plugins = plugins
         self._known: dict[str, Serializer] = {}
         self._lock = threading.Lock()
+        self._max_depth: int | None = None
+
+    def bound(self, max_depth: int) -> None:
+        """Let all of them write and read no more levels of nesting than `max_depth`."""
+        with self._lock:
+            self._max_depth = max_depth
+            for serializer in self._known.values():
+                serializer.max_depth = max_depth
 
     def get(self, name_or_content_type: str) -> Serializer:
         """Return the serializer. Raises: UnknownPluginError: nobody offers it."""
@@ -30,6 +38,8 @@ class Serializers:
                 found = self._known.get(offered.name)
                 if found is None:
                     found = self._known[offered.name] = deepcopy(offered)
+                    if self._max_depth is not None:
+                        found.max_depth = self._max_depth
                 self._known[found.content_type] = found
         return found
 

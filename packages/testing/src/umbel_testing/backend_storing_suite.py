@@ -136,6 +136,18 @@ class BackendStoringSuite(BackendKit):
         found = self.open().load(task_ids)
         assert [found[task_id].token for task_id in task_ids] == [20] * 10
 
+    def test_concurrent_threads_of_one_handle_do_not_disturb_each_other(self) -> None:
+        backend = self.open()
+
+        def work() -> bool:
+            results = [result(body=new_id().encode()) for _ in range(20)]
+            for one in results:
+                backend.store([one])
+            return all(backend.load([r.task_id])[r.task_id].body == r.body for r in results)
+
+        threads = [Running(work) for _ in range(4)]
+        assert all(thread.result(self.patience_s) for thread in threads)
+
     def test_forgotten_result_is_gone_and_may_be_stored_anew(self) -> None:
         backend = self.open()
         gone, kept = result(token=5), result()

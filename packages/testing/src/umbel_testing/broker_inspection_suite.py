@@ -1,4 +1,4 @@
-"""Part of `BrokerSuite`: looking at queues, emptying them, and dead letters."""
+"""Part of `BrokerSuite`: looking at queues, and emptying them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LATER_S = 864_000.0
 
 
 class BrokerInspectionSuite(BrokerKit):
-    """Capabilities INSPECT, PURGE and DEAD_LETTER."""
+    """Capabilities INSPECT and PURGE."""
 
     @needs(Capability.INSPECT)
     def test_unknown_queue_is_empty(self) -> None:
@@ -143,67 +143,3 @@ class BrokerInspectionSuite(BrokerKit):
         assert list(broker.ack(held[:1])) == []
         broker.nack(held[1:])
         assert len(self.take(broker, queue, 1)) == 1
-
-    @needs(Capability.DEAD_LETTER)
-    def test_buried_message_is_a_dead_letter_with_its_reason(self) -> None:
-        broker, queue = self.open(), self.unique("dead")
-        [original] = sent(broker, queue, 1)
-        broker.nack(self.take(broker, queue, 1))
-        held = self.take(broker, queue, 1)
-        before = self.now()
-        broker.bury([(held[0], "no such task: 'kit.add'")])
-
-        [letter] = broker.dead_letters(queue)
-        assert (letter.message, letter.queue) == (original, queue)
-        assert (letter.reason, letter.deliveries) == ("no such task: 'kit.add'", 2)
-        assert before - self.grace_s <= letter.died_at <= self.now() + self.grace_s
-
-    @needs(Capability.DEAD_LETTER)
-    def test_buried_message_is_neither_held_nor_received_again(self) -> None:
-        broker, queue = self.open(), self.unique("dead")
-        sent(broker, queue, 2)
-        held = self.take(broker, queue, 2)
-        broker.bury([(held[0], "first"), (held[1], "second")])
-        broker.nack(held)
-
-        self.assert_nothing(broker, queue)
-        assert list(broker.ack(held)) == held
-        if Capability.INSPECT in broker.capabilities:
-            assert broker.stats(queue) == QueueStats(name=queue, dead=2)
-
-    @needs(Capability.DEAD_LETTER)
-    def test_late_burial_is_passed_over(self) -> None:
-        broker, queue = self.open(), self.unique("late")
-        sent(broker, queue, 1)
-        late = self.take(broker, queue, 1)
-        broker.nack(late)
-        held = self.take(broker, queue, 1)
-        broker.bury([(late[0], "too late")])
-
-        assert list(broker.dead_letters(queue)) == []
-        assert list(broker.ack(held)) == []
-
-    @needs(Capability.DEAD_LETTER)
-    def test_dead_letters_come_newest_first_in_pages(self) -> None:
-        broker, queue = self.open(), self.unique("dead")
-        sent(broker, queue, 3)
-        first, second, third = self.take(broker, queue, 3)
-        for reason, delivery in (("0", second), ("1", third), ("2", first)):
-            broker.bury([(delivery, reason)])
-
-        def reasons(limit: int, offset: int) -> list[str]:
-            letters = broker.dead_letters(queue, limit=limit, offset=offset)
-            return [letter.reason for letter in letters]
-
-        assert (reasons(2, 0), reasons(2, 2), reasons(2, 4)) == (["2", "1"], ["0"], [])
-
-    @needs(Capability.DEAD_LETTER)
-    def test_dead_letters_are_listed_by_queue_or_all_together(self) -> None:
-        broker, queues = self.open(), [self.unique("dead") for _ in range(2)]
-        for queue in queues:
-            sent(broker, queue, 1)
-            broker.bury([(delivery, queue) for delivery in self.take(broker, queue, 1)])
-
-        assert [letter.reason for letter in broker.dead_letters(queues[0])] == queues[:1]
-        everything = [letter.reason for letter in broker.dead_letters(limit=1000)]
-        assert [reason for reason in everything if reason in queues] == queues[::-1]

@@ -10,7 +10,7 @@ import pytest
 
 from umbel.errors import BrokerError, CapabilityError
 from umbel.interfaces.broker import Broker, Capability
-from umbel.messages import Delivery, Malformed, Message
+from umbel.messages import Delivery, Malformed, Message, OnConflict
 from umbel_testing.kit import Running, Suite, missing_fixture
 from umbel_testing.samples import message
 
@@ -110,6 +110,10 @@ class BrokerKit(Suite):
                 call(broker, queue)
         if capability is Capability.DELAY:
             self._assert_never_early(broker, queue)
+        if capability is Capability.BOUNDED:
+            broker.configure(once_window_s=600.0, bounds={queue: 1})
+            broker.send([message(queue) for _ in range(3)])
+            self.take(broker, queue, 3)
         if capability is Capability.PRIORITY:
             broker.send([message(queue, priority=priority) for priority in (0, 9, 5)])
             self.take(broker, queue, 3)
@@ -145,6 +149,12 @@ _CALLS: dict[Capability, tuple[Callable[[Broker, str], object], ...]] = {
     Capability.DEAD_LETTER: (
         lambda broker, _: broker.bury([]),
         lambda broker, _: broker.dead_letters(),
+        lambda broker, _: broker.drop_dead(["kit"]),
+        lambda broker, queue: broker.replay([("kit", message(queue))]),
+    ),
+    Capability.UNIQUE: (
+        lambda broker, queue: broker.send_once([message(queue)]),
+        lambda broker, queue: broker.send_once([message(queue)], on_conflict=OnConflict.RAISE),
     ),
 }
 

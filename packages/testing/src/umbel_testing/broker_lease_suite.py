@@ -10,6 +10,7 @@ from umbel_testing.broker_kit import BrokerKit, ids, needs, sent
 
 #: Of a lease: a time after which it must still be valid, and one after which it must be over.
 _WELL_WITHIN, _WELL_OVER = 0.3, 1.3
+_LONG_S = 864_000.0
 
 
 class BrokerLeaseSuite(BrokerKit):
@@ -151,9 +152,35 @@ class BrokerLeaseSuite(BrokerKit):
         for _ in range(3):
             held = self.take(self.open(consumer=consumer), queue, 2)
             strikes.append([delivery.strikes for delivery in held])
-            broker.recover_consumer(consumer, struck=[held[1].receipt])
+            broker.recover_consumer(consumer, struck={held[1].receipt: 0.0})
 
         assert strikes == [[0, 0], [0, 1], [0, 2]]
+
+    @needs(Capability.LEASE, Capability.DELAY)
+    def test_what_was_struck_is_held_back_and_its_neighbours_are_not(self) -> None:
+        broker, queue, consumer = self.open(), self.unique("struck"), self.unique("consumer")
+        sent(broker, queue, 3)
+        held = self.take(self.open(consumer=consumer), queue, 3)
+
+        assert broker.recover_consumer(consumer, struck={held[1].receipt: _LONG_S}) == 3
+        again = self.take(broker, queue, 2)
+        assert ids(again) == ids([held[0], held[2]])
+        assert [delivery.strikes for delivery in again] == [0, 0]
+        self.assert_nothing(broker, queue)
+
+    @needs(Capability.LEASE, Capability.DELAY)
+    def test_what_was_struck_comes_back_at_its_time(self) -> None:
+        broker, queue, consumer = self.open(), self.unique("struck"), self.unique("consumer")
+        sent(broker, queue, 1)
+        [held] = self.take(self.open(consumer=consumer), queue, 1)
+        due_at = self.now() + self.soon_s
+        broker.recover_consumer(consumer, struck={held.receipt: self.soon_s})
+        self.pass_time(max(0.0, due_at - self.now()))
+
+        [again] = self.take(broker, queue, 1)
+        assert ids([again]) == ids([held])
+        assert again.strikes == 1
+        assert self.now() >= due_at
 
     @needs(Capability.LEASE)
     def test_recovered_messages_come_back_at_their_old_place(self) -> None:

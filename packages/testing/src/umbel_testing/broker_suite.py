@@ -12,10 +12,13 @@ outlive a test. A capability that isn't declared is tested to be refused; nothin
 from __future__ import annotations
 
 from umbel.interfaces.broker import Broker, Capability
+from umbel_testing.broker_bounds_suite import BrokerBoundsSuite
+from umbel_testing.broker_dead_letter_suite import BrokerDeadLetterSuite
 from umbel_testing.broker_delay_suite import BrokerDelaySuite
 from umbel_testing.broker_delivery_suite import BrokerDeliverySuite
 from umbel_testing.broker_inspection_suite import BrokerInspectionSuite
 from umbel_testing.broker_lease_suite import BrokerLeaseSuite
+from umbel_testing.broker_once_suite import BrokerOnceSuite
 from umbel_testing.broker_settling_suite import BrokerSettlingSuite
 from umbel_testing.broker_waiting_suite import BrokerWaitingSuite
 
@@ -27,6 +30,9 @@ class BrokerSuite(
     BrokerWaitingSuite,
     BrokerLeaseSuite,
     BrokerInspectionSuite,
+    BrokerDeadLetterSuite,
+    BrokerOnceSuite,
+    BrokerBoundsSuite,
 ):
     """All that is promised of every broker."""
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 _START = datetime(2030, 1, 1, tzinfo=UTC)
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+#: What `FakeClock.attach` is told: how to run what is due, and when the next is.
+Attached = tuple[Callable[[], object], Callable[[], float | None]]
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*")
 
 
@@ -26,6 +28,8 @@ class FakeClock:
         self._monotonic = 0.0
         self._lock = threading.Lock()
         self._wakes: dict[object, Callable[[], None]] = {}
+        self._attached: dict[object, Attached] = {}
+        self._is_stepping = False
 
     def time(self) -> float:
         """Return the wall clock: seconds since 1970-01-01 UTC."""
@@ -43,6 +47,11 @@ class FakeClock:
         Raises: ValueError: it would go back, or the text isn't a duration.
         """
         seconds = seconds_of(by)
+        if self._attached and not self._is_stepping:
+            return self._step_to(self._time + seconds)
+        return self._move(seconds)
+
+    def _move(self, seconds: float) -> float:
         with self._lock:
             self._time += seconds
             self._monotonic += seconds
@@ -51,6 +60,40 @@ class FakeClock:
         for wake in wakes:  # without the lock: they may read, subscribe and unsubscribe
             wake()
         return now
+
+    def _step_to(self, target: float) -> float:
+        """Move from one due time of what is attached to the next, and run it at each."""
+        self._is_stepping = True  # what runs may advance the clock too: then it just moves
+        try:
+            while True:
+                for run, _ in list(self._attached.values()):
+                    run()
+                if self._time >= target:
+                    return self._time
+                times = [at for _, next_at in self._attached.values() if (at := next_at())]
+                stop = min([target, *(at for at in times if at > self._time)])
+                self._move(stop - self._time)
+                self._time = max(self._time, stop)  # to the last bit, whatever the sum lost
+        finally:
+            self._is_stepping = False
+
+    def attach(
+        self, run: Callable[[], object], next_at: Callable[[], float | None]
+    ) -> Callable[[], None]:
+        """Have `run` called at each due time that `advance` passes, and where it begins and ends.
+
+        Args:
+            run: Runs what is due.
+            next_at: Tells when something is due next (unix seconds); None: nothing is.
+        Returns: What ends that.
+        """
+        key = object()
+        self._attached[key] = (run, next_at)
+
+        def detach() -> None:
+            self._attached.pop(key, None)
+
+        return detach
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after each move, in the thread that moves; return what ends that."""

@@ -97,6 +97,15 @@ class CoordinatorLeasesSuite(CoordinatorKit):
         wait_s = first.take(key, limit=4, period_s=400.0)
         assert 0 < wait_s <= 100.0
 
+    def test_concurrent_takers_get_no_more_than_the_limit(self) -> None:
+        handles, key = [self.open() for _ in range(4)], self.unique("rate")
+
+        def take_some(coordinator: Coordinator) -> int:
+            return [coordinator.take(key, limit=10, period_s=36_000.0) for _ in range(5)].count(0.0)
+
+        threads = [Running(partial(take_some, one)) for one in handles]
+        assert sum(thread.result(self.patience_s) for thread in threads) == 10
+
     def test_refused_unit_takes_nothing(self) -> None:
         coordinator, key = self.open(), self.unique("rate")
         coordinator.take(key, limit=1, period_s=400.0)

@@ -78,6 +78,17 @@ class CoordinatorValuesSuite(CoordinatorKit):
         self.pass_time(self.soon_s * 1.1)
         assert dict(coordinator.get([key])) == {}
 
+    def test_refused_put_if_absent_does_not_prolong_the_key(self) -> None:
+        coordinator, key = self.open(), self.unique("key")
+        ends_at = self.now() + self.soon_s
+        coordinator.put(key, b"first", ttl_s=self.soon_s)
+
+        if coordinator.put_if_absent(key, b"second", ttl_s=3600.0):
+            assert self.now() >= ends_at
+        else:
+            self.pass_time(self.soon_s * 1.1)
+            assert coordinator.put_if_absent(key, b"third")
+
     def test_put_if_absent_has_one_winner(self) -> None:
         handles, keys = [self.open() for _ in range(4)], [self.unique("key") for _ in range(20)]
 
@@ -137,6 +148,18 @@ class CoordinatorValuesSuite(CoordinatorKit):
         threads = [Running(partial(count, one)) for one in handles]
         sums = [one for thread in threads for one in thread.result(self.patience_s)]
         assert sorted(sums) == list(range(1, 101))
+
+    def test_concurrent_threads_of_one_handle_do_not_disturb_each_other(self) -> None:
+        coordinator, root = self.open(), self.unique("threads")
+
+        def work(number: int) -> bool:
+            keys = [f"{root}/{number}/{count}" for count in range(20)]
+            for key in keys:
+                coordinator.put(key, key.encode())
+            return all(dict(coordinator.get([key])) == {key: key.encode()} for key in keys)
+
+        threads = [Running(partial(work, number)) for number in range(4)]
+        assert all(thread.result(self.patience_s) for thread in threads)
 
     def test_counter_is_reset_by_delete(self) -> None:
         coordinator, key = self.open(), self.unique("counter")

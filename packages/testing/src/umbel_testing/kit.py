@@ -18,7 +18,7 @@ from umbel.ids import new_id
 T = TypeVar("T")
 
 _HOME = __name__.partition(".")[0]
-_LONGEST_STEP_S = 0.05
+_FIRST_STEP_S, _LONGEST_STEP_S = 0.0005, 0.05
 
 
 class OverriddenTestError(TypeError):
@@ -61,9 +61,10 @@ class Suite:
 
     def eventually(self, found: Callable[[], T]) -> T:
         """Return what `found` returns once it is true; fails when `patience_s` is over."""
-        ends_at = time.monotonic() + self.patience_s
+        ends_at, pause_s = time.monotonic() + self.patience_s, _FIRST_STEP_S
         while not (answer := found()) and time.monotonic() < ends_at:
-            time.sleep(0.005)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LONGEST_STEP_S)
         assert answer, f"not so within {self.patience_s} s"
         return answer
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from umbel import Umbel
     from umbel.worker.embedded import EmbeddedWorker
     from umbel_testing.clock import FakeClock
+    from umbel_testing.faults import Faults
+    from umbel_testing.task_queue import TaskQueue
 
 _MARKER = "umbel(**settings): settings of the app that the fixture umbel_app makes for this test"
 
@@ -52,7 +54,14 @@ def umbel_app(request: pytest.FixtureRequest, umbel_config: dict[str, Any]) -> I
     driven = "umbel_clock" in request.fixturenames
     clock = request.getfixturevalue("umbel_clock") if driven else SYSTEM_CLOCK
     with Umbel("tests", clock=clock, **settings) as app:
-        yield app
+        if "umbel_faults" in request.fixturenames:
+            from umbel_testing.faulty_handles import faults_in
+
+            # Now: a worker's fixture may come first, and its handles shall have faults too.
+            with faults_in(app):
+                yield app
+        else:
+            yield app
 
 
 @pytest.fixture
@@ -79,3 +88,25 @@ def umbel_clock() -> FakeClock:
     from umbel_testing.clock import FakeClock
 
     return FakeClock()
+
+
+@pytest.fixture
+def umbel_queue(umbel_app: Umbel) -> Iterator[TaskQueue]:
+    """Return what `umbel_app` has sent: to run it here (`drain`), or to make assertions of it."""
+    from umbel_testing.task_queue import TaskQueue
+
+    queue = TaskQueue(umbel_app)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def umbel_faults(umbel_app: Umbel) -> Iterator[Faults]:
+    """Return the faults of `umbel_app`: outages, lost replies, crashes; see `umbel_testing.Faults`.
+
+    The broker, backend and coordinator of the app work as ever until the test asks for a fault.
+    """
+    from umbel_testing.faulty_handles import faults_in
+
+    with faults_in(umbel_app) as faults:
+        yield faults

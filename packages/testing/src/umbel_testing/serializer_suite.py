@@ -13,6 +13,7 @@ would reach a task as what nobody sent.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -54,6 +55,22 @@ PLAIN: Sequence[Any] = (
 )  # fmt: skip
 _DEEP = 100_000
 _SEED = 20_300_101
+
+
+#: What happened where decoding ran code.
+_SPRUNG: list[str] = []
+
+
+def _spring() -> None:
+    _SPRUNG.append("code of the sender's was run")
+
+
+class _Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_spring, ())
+
+
+_TRAP_IN_YAML = f"!!python/object/apply:{__name__}._spring []".encode()
 
 
 class SerializerSuite(Suite):
@@ -201,6 +218,13 @@ class SerializerSuite(Suite):
             for _ in range(random.randint(1, 4)):
                 damaged[random.randrange(len(damaged))] = random.randrange(256)
             self._assert_decodes_or_refuses(bytes(damaged))
+
+    def test_safe_serializer_runs_no_code_of_its_bytes(self) -> None:
+        _SPRUNG.clear()
+        for data in (pickle.dumps(_Trap()), pickle.dumps(_Trap(), protocol=0), _TRAP_IN_YAML):
+            self._assert_decodes_or_refuses(data)
+
+        assert not (self._made.safe and _SPRUNG)
 
     def test_threads_do_not_disturb_each_other(self) -> None:
         def work(number: int) -> bool:

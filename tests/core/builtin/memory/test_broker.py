@@ -8,7 +8,7 @@ from umbel.builtin.memory.broker import MemoryBroker
 from umbel.builtin.memory.space import Space
 from umbel.clock import SYSTEM_CLOCK
 from umbel.errors import BrokerError
-from umbel.messages import Malformed, Message, QueueStats
+from umbel.messages import Burial, Malformed, Message, QueueStats
 from umbel_testing.clock import FakeClock
 from umbel_testing.kit import Running
 
@@ -56,7 +56,7 @@ def test_malformed_message_can_be_peeked_at_and_buried(broker):
     broker.send_raw("celery", b"garbage")
     [seen] = broker.peek("celery")
     [delivery] = take(broker)
-    broker.bury([(delivery, seen.reason)])
+    broker.bury([Burial(delivery, seen.reason)])
 
     [letter] = broker.dead_letters()
     assert letter.message == seen == delivery.message

@@ -12,7 +12,7 @@ from umbel.builtin.sqlite import transactions
 from umbel.builtin.sqlite.broker import SqliteBroker
 from umbel.builtin.sqlite.schema import CLAIM_BITS, NOBODY
 from umbel.errors import BrokerError
-from umbel.messages import Delivery, Malformed, Message
+from umbel.messages import Burial, Delivery, Malformed, Message
 from umbel_testing import FakeClock
 from umbel_testing.samples import message
 
@@ -89,6 +89,19 @@ def test_large_body_comes_back(broker):
     assert take(broker)[0].message.body == body
 
 
+def test_large_messages_are_taken_few_at_a_time(broker):
+    body, count = bytes(transactions.TAKEN_BYTES // 4 + 1), 5
+    broker.send([message("q", id=str(n), body=body) for n in range(count)])
+    broker.send([message("q", id="small")])
+    broker.send([message("q", id="huge", body=bytes(transactions.TAKEN_BYTES + 1))])
+    batches = []
+    while taken := take(broker):
+        batches.append(ids(taken))
+        broker.ack(taken)
+
+    assert batches == [["0", "1", "2"], ["3", "4", "small"], ["huge"]]
+
+
 def test_due_messages_take_their_place_by_priority(broker, clock):
     late = send(broker, 1, due_at=clock.time() + 5)
     urgent = send(broker, 1, due_at=clock.time() + 9, priority=9)
@@ -156,7 +169,7 @@ def test_consumer_that_joined_twice_holds_what_it_took_before(broker):
     second = take(broker, 1)
 
     assert ids(broker.held("consumer")) == sent
-    assert broker.recover_consumer("consumer", struck=[first[0].receipt]) == 2
+    assert broker.recover_consumer("consumer", struck={first[0].receipt: 0.0}) == 2
     assert [one.strikes for one in take(broker)] == [1, 0]
     assert broker.ack([*first, *second]) == [*first, *second]
 
@@ -215,21 +228,101 @@ def test_who_does_not_join_holds_what_it_takes_for_a_minute(open_handle, clock):
     assert ids(take(other)) == sent[1:]
 
 
-def test_consumer_whose_lease_ran_out_starts_anew(open_handle, clock):
+def test_lease_that_ran_out_with_nobody_to_take_over_keeps_all(open_handle, clock):
+    broker, other = open_handle(SqliteBroker, clock), open_handle(SqliteBroker, clock)
+    sent = send(broker, 3)
+    broker.join("node", "consumer", lease_s=10)
+    first = take(broker, 1)
+    clock.advance(11)
+    second = take(broker, 1)
+    clock.advance(11)
+    assert broker.renew("node", lease_s=10)
+
+    assert ids([*first, *second]) == sent[:2]
+    assert other.recover_expired() == 0
+    assert broker.ack([*first, *second]) == []
+
+
+def test_consumer_whose_lease_others_ended_starts_anew(open_handle, clock):
     broker, other = open_handle(SqliteBroker, clock), open_handle(SqliteBroker, clock)
     sent = send(broker, 2)
     broker.join("node", "consumer", lease_s=10)
     before = take(broker, 1)
     clock.advance(11)
+    assert other.recover_expired() == 1
     after = take(broker, 1)
 
-    # It gave back what it held, took it again, and others keep their hands off it.
+    # It takes again what it held, and others keep their hands off it.
     assert ids(after) == sent[:1]
     assert broker.ack(before) == before
     assert other.recover_expired() == 0
     assert broker.ack(after) == []
     assert not broker.renew("node", lease_s=10)
     assert broker.renew("node", lease_s=10)
+
+
+class Adjustable:
+    """A wall clock that can be set, beside a monotonic one that can't."""
+
+    def __init__(self):
+        self.wall, self.mono = 1e9, 0.0
+
+    def time(self):
+        return self.wall
+
+    def monotonic(self):
+        return self.mono
+
+    def advance(self, seconds):
+        self.wall += seconds
+        self.mono += seconds
+
+
+def joined(open_handle, clock, node):
+    """Return a handle of a node that has looked for dead ones."""
+    broker = open_handle(SqliteBroker, clock)
+    broker.join(node, node, lease_s=10)
+    broker.recover_expired()
+    return broker
+
+
+def test_clock_that_is_set_back_delays_recovery_by_no_more_than_a_lease(open_handle):
+    clock = Adjustable()
+    dead, other = joined(open_handle, clock, "dead"), joined(open_handle, clock, "other")
+    send(dead, 1)
+    take(dead, 1)
+    clock.wall -= 3600
+    assert other.recover_expired() == 0
+    clock.advance(10)
+
+    assert other.recover_expired() == 1
+
+
+def test_clock_that_is_set_forward_costs_no_living_node_its_lease(open_handle):
+    clock = Adjustable()
+    living, other = joined(open_handle, clock, "living"), joined(open_handle, clock, "other")
+    send(living, 1)
+    held = take(living, 1)
+    clock.wall += 3600
+    assert other.recover_expired() == 0
+    clock.advance(4)
+    assert living.renew("living", lease_s=10)
+    clock.advance(7)
+
+    assert other.recover_expired() == 0
+    assert living.ack(held) == []
+
+
+def test_node_that_is_dead_when_the_clock_is_set_forward_is_recovered_a_lease_later(open_handle):
+    clock = Adjustable()
+    dead, other = joined(open_handle, clock, "dead"), joined(open_handle, clock, "other")
+    send(dead, 1)
+    take(dead, 1)
+    clock.wall += 3600
+    assert other.recover_expired() == 0
+    clock.advance(10)
+
+    assert other.recover_expired() == 1
 
 
 def test_renewal_tells_of_a_lease_that_others_ended(open_handle, clock):
@@ -371,7 +464,7 @@ def test_damaged_message_keeps_all_its_columns_as_a_dead_letter(broker, query):
     broker.check()
     insert(query, headers=b"{", body="text", extras=b"\x00", priority="high")
     [taken] = take(broker)
-    broker.bury([(taken, taken.message.reason)])
+    broker.bury([Burial(taken, taken.message.reason)])
 
     kept = query("SELECT headers, body, extras, priority, reason FROM dead_letters")
     assert kept == [(b"{", "text", b"\x00", "high", "column priority holds str 'high'")]

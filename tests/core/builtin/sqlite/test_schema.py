@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
+import sqlite_version_1
 
 from umbel.builtin.sqlite.broker import SqliteBroker
+from umbel.builtin.sqlite.database import Database
 from umbel.builtin.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from umbel.clock import SYSTEM_CLOCK
 from umbel.errors import BrokerError
+from umbel.messages import Burial, DeathKind
 from umbel_testing.samples import message
 
 
@@ -63,6 +69,93 @@ def test_file_of_a_newer_umbel_is_refused_and_left_as_it_was(broker, path):
         broker.check()
     broker.close()
     assert path.read_bytes() == before
+
+
+@pytest.fixture
+def old_file(path):
+    """A file that umbel made while its schema had version 1, with something in each table."""
+    headers = msgspec.json.encode(message("q").headers)
+    dead = [
+        ("died", "its process died 3 times while running it", "poison"),
+        ("unknown", "unknown task 'kit.add'", "unknown"),
+        ("failed", "failed: ValueError('no')", "failed"),
+        ("refused", "its outcome can't be settled: full", "undeliverable"),
+        ("odd", "malformed headers: odd", "malformed"),
+    ]
+    make(
+        path,
+        *sqlite_version_1.STATEMENTS,
+        *sqlite_version_1.MARKS,
+        f"INSERT INTO messages (id, queue, headers, body) VALUES ('waits', 'q', "
+        f"x'{headers.hex()}', x'5b5d')",
+        *(
+            "INSERT INTO dead_letters (id, queue, priority, token, strikes, died_at, reason, "
+            f"headers, body) VALUES ('{name}', 'q', 0, 3, 2, 5.0, \"{reason}\", "
+            f"x'{headers.hex()}', x'5b5d')"
+            for name, reason, _ in dead
+        ),
+    )
+    return {name: kind for name, _, kind in dead}
+
+
+def test_file_of_version_1_is_brought_up_to_date(broker, query, old_file):
+    letters = broker.dead_letters()
+
+    assert query("PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    assert {letter.message.id: letter.kind for letter in letters} == old_file
+    assert {(letter.deliveries, letter.died_at) for letter in letters} == {(3, 5.0)}
+    assert broker.replay([(letters[0].receipt, message("q", id="again"))]) == []
+    taken = broker.receive(["q"], max_messages=5, wait_s=0)
+    assert [each.message.id for each in taken] == ["waits", "again"]
+    broker.bury([Burial(taken[0], "no", DeathKind.REJECTED, {"more": 1})])
+    newest = broker.dead_letters(limit=1)[0]
+    assert (newest.kind, newest.details) == ("rejected", {"more": 1})
+
+
+def tables_of(path):
+    """Return the columns of each table, and what each index is made of."""
+    cx = sqlite3.connect(path)
+    try:
+        found = cx.execute(
+            "SELECT type, name, sql FROM sqlite_master WHERE sql NOT NULL"
+        ).fetchall()
+        return {
+            name: sql
+            if kind == "index"
+            else {column[1:] for column in cx.execute(f"PRAGMA table_info({name})")}
+            for kind, name, sql in found
+        }
+    finally:
+        cx.close()
+
+
+def test_file_that_was_brought_up_to_date_is_as_a_new_one(broker, path, tmp_path, old_file):
+    new = SqliteBroker(f"sqlite:///{tmp_path / 'new.db'}", options={}, clock=SYSTEM_CLOCK)
+    for each in (new, broker):
+        each.check()
+        each.close()
+
+    assert tables_of(path) == tables_of(tmp_path / "new.db")
+
+
+def test_processes_that_upgrade_a_file_at_once_do_it_once(path, query, old_file):
+    databases = [Database(str(path), str(index)) for index in range(4)]
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            counts = list(
+                threads.map(
+                    lambda one: one.read(
+                        5.0,
+                        lambda cx: cx.execute("SELECT count(kind) FROM dead_letters").fetchone(),
+                    ),
+                    databases,
+                )
+            )
+    finally:
+        for each in databases:
+            each.close()
+
+    assert counts == [(5,)] * 4
 
 
 def test_file_that_lost_its_log_mode_gets_it_back(open_handle, path, query):

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 @click.option("--priority", type=click.IntRange(0, 255), help="0 to 255, higher goes first.")
 @click.option("--serializer", help="Encode the arguments with this serializer.")
 @click.option("--task-id", help="Give it this id.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["raise", "return", "replace"]),
+    help="If a task of that id is waiting, running or just done: fail (the default), take its "
+    "result, or take its place.",
+)
 @click.option("--exchange", help="AMQP exchange.")
 @click.option("--routing-key", help="AMQP routing key.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")

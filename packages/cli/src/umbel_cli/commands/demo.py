@@ -17,7 +17,7 @@ from umbel_cli.demo.job import Job
 from umbel_cli.demo.progress import shown
 from umbel_cli.demo.report import as_document, next_steps, print_report
 from umbel_cli.demo.summary import add_up, by_plain_loop
-from umbel_cli.demo.tasks import FOLDER
+from umbel_cli.demo.tasks import FOLDER, app
 from umbel_cli.demo.workers import DemoWorker
 from umbel_cli.exits import ExitCode
 from umbel_cli.output import print_json
@@ -36,9 +36,11 @@ def demo(
     """Index the Python standard library on this machine: one task a source file.
 
     Worker processes count lines, functions, classes and branches. Messages and results are kept
-    in ./.umbel/demo.db; no server is needed. Stop it with Ctrl-C and start it again: it goes on
-    where it was. The exit code is 1 if a task failed, or if --verify counts otherwise.
+    in ./.umbel/demo.db; no server is needed. --broker and --result-backend try others. Stop it
+    with Ctrl-C and start it again: it goes on where it was. The exit code is 1 if a task failed,
+    or if --verify counts otherwise.
     """
+    app.conf.update(state.overrides())
     files = source_files(limit=limit)
     count = processes or min(max(os.cpu_count() or 1, 2), 8)
     job = Job(files, fresh=fresh)
@@ -49,7 +51,7 @@ def demo(
     log = Path(FOLDER) / "demo-worker.log"
     if not job.resumed:
         log.unlink(missing_ok=True)
-    worker = DemoWorker(count, log)
+    worker = DemoWorker(count, log, state.override_options())
     color = click.get_current_context().color is not False
     try:
         with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from umbel.clock import parse_iso, to_datetime
+from umbel.errors import ConfigError
+from umbel.rates import parse_rate
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
 else:
     ParamType = click.ParamType  # generic only in newer versions
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 
 
 class NameList(ParamType):
@@ -84,6 +90,44 @@ class SecondsOrMoment(Moment):
             return float(value)
         except (TypeError, ValueError):
             return super().convert(value, param, ctx)
+
+
+class Age(Moment):
+    """How long ago: seconds, or with a unit (``90``, ``10m``, ``2h``, ``3d``); or an ISO time."""
+
+    name = "age|time"
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | datetime:
+        """Parse `value` into seconds before now, or a time."""
+        if isinstance(value, (int, float)):
+            return value
+        if found := _AGE.fullmatch(str(value).strip()):
+            return float(found[1]) * _SECONDS[found[2] or "s"]
+        try:
+            return to_datetime(parse_iso(str(value)))
+        except ValueError:
+            self.fail(
+                f"{value!r} isn't an age; write it like 90s, 10m, 2h or 3d, or as a time like "
+                "2031-05-06T07:08:09",
+                param,
+                ctx,
+            )
+
+
+class Rate(ParamType):
+    """So many in a time: ``10/s``, ``100/m``, ``5/h``."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check `value`."""
+        try:
+            parse_rate(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 def json_or_text(value: str) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import click
 
+from umbel.worker.reloading import Restart
+from umbel.worker.stop_signals import heed_while_starting
 from umbel.worker.worker import Worker
 from umbel_cli.app_loading import import_tasks
 from umbel_cli.banner import banner
@@ -43,10 +46,19 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
     "--max-tasks-per-child", type=click.IntRange(1), help="Replace a process after so many."
 )
 @click.option(
+    "--max-memory-per-child",
+    type=click.IntRange(1),
+    metavar="KILOBYTES",
+    help="Replace a process that has more after a task.",
+)
+@click.option("--autoscale", metavar="MAX,MIN", help="Let the number of processes follow the load.")
+@click.option(
     "--prefetch-multiplier", type=click.IntRange(0), help="Hold at most so many per slot."
 )
 @click.option("--purge", is_flag=True, help="Drop what waits in the queues first; asks.")
 @click.option("--yes", is_flag=True, help="Don't ask before --purge.")
+@click.option("--reload", is_flag=True, help="Start anew when a file of the app changes.")
+@click.option("--check", is_flag=True, help="Only tell whether a worker could start so.")
 @pass_state
 def worker(
     state: CliState,
@@ -55,19 +67,25 @@ def worker(
     exclude_queues: tuple[tuple[str, ...], ...],
     include: tuple[tuple[str, ...], ...],
     yes: bool,
+    check: bool,
     **options: Any,
 ) -> None:
     """Run a worker: take tasks from queues and run them.
 
-    Ctrl-C or TERM stops it: what runs is finished, what was only taken is given back.
+    Ctrl-C or TERM stops it: what runs is finished, what was only taken is given back. HUP reloads
+    the code, where no terminal is attached; USR1 writes down what each process is doing.
     """
+    restart = None
+    if state.is_program:
+        restart = _restart()
+        heed_while_starting()
     loaded = state.loaded_app()
     overrides: dict[str, Any] = dict(state.overrides())
     if state.config is not None:
         overrides = loaded.app.conf.overrides()  # child processes know nothing of --config
     if include:
         overrides["include"] = [*loaded.app.conf.include, *flatten(include)]
-    if options["purge"] and not yes:
+    if options["purge"] and not (yes or check):
         click.confirm("Drop all messages that wait in the queues first?", abort=True, err=True)
     chosen = {name: value for name, value in options.items() if value not in (None, False)}
     node = Worker(
@@ -76,12 +94,22 @@ def worker(
         queues=flatten(queues) or None,
         exclude_queues=flatten(exclude_queues),
         overrides=overrides,
+        restart=restart,
         **chosen,
     )
     import_tasks(loaded)
+    if check:
+        return
     if not state.quiet:
         click.echo(banner(node, loaded, show_tasks=_shows_info(options["loglevel"])))
     click.get_current_context().exit(node.run())
+
+
+def _restart() -> Restart:
+    """Return how to start this command again; a purge was meant for once."""
+    options = [each for each in sys.orig_argv[1:] if each != "--purge"]
+    command = [sys.executable, *options]
+    return Restart(command=command, check=[*command, "--check"])
 
 
 def _shows_info(level: str | None) -> bool:

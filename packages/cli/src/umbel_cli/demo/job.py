@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from umbel.errors import UmbelError
 from umbel.interfaces.backend import Backend
+from umbel.interfaces.broker import Capability
 from umbel.messages import Message
+from umbel.options import SendOptions
 from umbel.outcomes import StoredResult
 from umbel.results.codec import decode_result
 from umbel.states import SUCCESS, is_final
@@ -79,7 +81,7 @@ class Job:
         self._missing = {self._run.task_id(file): file for file in files}
         if self.resumed:
             self._take(self._backend.load(list(self._missing)))
-        else:
+        elif Capability.PURGE in app.broker.capabilities:
             app.broker.purge(QUEUE)  # of a run that was given up
         self.total = len(files)
 
@@ -92,8 +94,9 @@ class Job:
         """Have `worker` do all that is missing. Raises: JobError: it doesn't."""
         started = ended = time.monotonic()
         done_before, fruitless = self.done, 0
+        lacking = self._lacking(is_first=True)
         while self._missing:
-            self._send()
+            self._send(lacking)
             done = self.done
             try:
                 worker.start()
@@ -108,6 +111,7 @@ class Job:
                 )
             if self._missing and fruitless:
                 time.sleep(_RESTART_PAUSE_S)  # a killed worker's messages come back after a while
+            lacking = self._lacking(is_first=False)
         self._notes.write(self._run._replace(finished=True))
         return JobResult(
             self._run,
@@ -124,15 +128,24 @@ class Job:
         assert backend is not None  # noqa: S101 - the demo's app names one
         return backend
 
-    def _send(self) -> None:
-        """Send a task for each file that has none waiting."""
-        stats = app.broker.stats(QUEUE)
-        waiting = _ids(app.broker.peek(QUEUE, limit=stats.ready)) if stats.ready else set()
+    def _lacking(self, *, is_first: bool) -> list[str]:
+        """Return ids of the missing that no message waits for, and no worker has."""
+        broker = app.broker
+        if Capability.INSPECT not in broker.capabilities:
+            # Nobody can look into the queue; but once a worker has ended, it is empty.
+            return [] if is_first and self.resumed else list(self._missing)
+        stats = broker.stats(QUEUE)
+        waiting = _ids(broker.peek(QUEUE, limit=stats.ready)) if stats.ready else set()
         lacking = [key for key in self._missing if key not in waiting]
-        if len(lacking) > stats.held:  # else a worker has them, or a dead one's lease still runs
-            app.send_many(
-                index_file.signature((self._missing[key],), task_id=key) for key in lacking
-            )
+        # Where fewer lack than are held, a worker has them, or a dead one's lease still runs.
+        return lacking if len(lacking) > stats.held else []
+
+    def _send(self, task_ids: Sequence[str]) -> None:
+        once: SendOptions = {}
+        if Capability.UNIQUE in app.broker.capabilities:
+            once = {"on_conflict": "return"}  # what a killed worker held comes back by itself
+        calls = ((key, index_file.signature((self._missing[key],), **once)) for key in task_ids)
+        app.send_many(call.set(task_id=key) for key, call in calls)
 
     def _gather(self, worker: DemoWorker, display: Shown) -> None:
         """Take results in until none is missing, or the worker ends."""

@@ -15,8 +15,9 @@ _STORE = f"sqlite:///{FOLDER}/demo.db"
 
 app = Umbel(
     "umbel-demo",
-    broker=_STORE,
-    backend=_STORE,
+    # What code says wins over the environment, and here it shouldn't.
+    broker=os.environ.get("UMBEL_BROKER_URL") or _STORE,
+    backend=os.environ.get("UMBEL_RESULT_BACKEND") or _STORE,
     task_default_queue=QUEUE,
     # What a killed worker held is taken over after this: a demo shouldn't make people wait.
     worker_lease_s=5.0,

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _STOP_PATIENCE_S = 15.0
@@ -21,10 +22,11 @@ class DemoWorker:
     Args:
         processes: How many child processes.
         log: File that its output goes to.
+        options: More of `umbel worker`.
     """
 
-    def __init__(self, processes: int, log: Path) -> None:
-        self._processes, self._log = processes, log
+    def __init__(self, processes: int, log: Path, options: Sequence[str] = ()) -> None:
+        self._processes, self._log, self._options = processes, log, options
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -33,6 +35,7 @@ class DemoWorker:
             *(sys.executable, "-m", "umbel", "-A", "umbel_cli.demo.tasks", "worker"),
             *("--pool", "process", "--concurrency", str(self._processes), "--burst"),
             *("--loglevel", "INFO", "--hostname", f"demo-{os.getpid()}@%h"),
+            *self._options,
         ]
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from umbel.builtin.thread_pool import ThreadPool
+from umbel.errors import StateError
 from umbel.interfaces.pool import Job, Pool
 
 logger = logging.getLogger("umbel")
@@ -54,6 +55,8 @@ class AsyncioPool(Pool):
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Begin `jobs`: coroutines on the loop, all in one wake-up, the others on threads."""
+        if self._stopping:
+            raise StateError(f"a stopped pool can't begin {len(jobs)} jobs; make a new one")
         coroutines = [job for job in jobs if job.is_coroutine]
         if coroutines:
             self._loop.call_soon_threadsafe(self._begin, coroutines)
@@ -65,7 +68,13 @@ class AsyncioPool(Pool):
             task = self._loop.create_task(job.arun())
             # The loop only keeps weak references to its tasks.
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("a job raised an error that it should have reported: %r", error)
 
     def stop(self, *, timeout_s: float) -> bool:
         """Stop the loop; what still runs on it is cancelled."""

@@ -21,7 +21,8 @@ from umbel.json_types import TYPE_KEY, VALUE_KEY, JsonTypes
 
 T = TypeVar("T")
 
-#: Levels of nesting that are written and read. Far from what the stack can take.
+#: Levels of nesting that are written and read, unless the app says otherwise. Far from what the
+#: stack can take.
 MAX_DEPTH = 200
 
 _SCALARS: frozenset[type] = frozenset({str, int, bool, type(None)})
@@ -36,7 +37,7 @@ _STEP = {ord("["): 1, ord("]"): -1}
 _LEVELS_AT_ONCE = 16
 #: From here on a pass over all types at once pays, even if it may be in vain.
 _MANY = 16
-_TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels, or holds itself"
+_TOO_DEEP = "is nested deeper than {} levels, or holds itself"
 
 _msgspec_encode = msgspec.json.Encoder().encode
 _msgspec_decode = msgspec.json.Decoder().decode
@@ -57,6 +58,7 @@ class JsonSerializer(Serializer):
 
     def __init__(self, types: JsonTypes | None = None):
         self.types = JsonTypes() if types is None else types
+        self.max_depth = MAX_DEPTH
 
     def register_type(
         self, cls: type[T], marker: str, encode: Callable[[T], Any], decode: Callable[[Any], T]
@@ -70,7 +72,7 @@ class JsonSerializer(Serializer):
         Raises: EncodeError: it can't be; the text names the path to the part that can't.
         """
         try:
-            if type(value) not in _SCALARS and not _is_plain((value,), MAX_DEPTH + 1):
+            if type(value) not in _SCALARS and not _is_plain((value,), self.max_depth + 1):
                 return self._dumps_any(value)
             data = _msgspec_encode(value)
         except (ValueError, RecursionError):  # a lone surrogate, a huge int; a stack nearly full
@@ -84,8 +86,9 @@ class JsonSerializer(Serializer):
 
         Raises: DecodeError: malformed, or nested too deeply. Never another exception.
         """
-        if len(data) > MAX_DEPTH and is_deeper(data, MAX_DEPTH):
-            raise DecodeError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+        limit = self.max_depth
+        if len(data) > limit and is_deeper(data, limit):
+            raise DecodeError(f"the JSON is nested deeper than {limit} levels")
         try:
             if _TAG_BYTES not in data:
                 try:
@@ -114,8 +117,8 @@ class JsonSerializer(Serializer):
         except Exception as exc:  # __json__ methods and encoders of users may raise anything
             raise EncodeError(self._complaint(value, exc)) from exc
         data = text.encode("ascii")
-        if len(data) > MAX_DEPTH and is_deeper(data, MAX_DEPTH):
-            raise EncodeError(f"the value {_TOO_DEEP}")
+        if len(data) > self.max_depth and is_deeper(data, self.max_depth):
+            raise EncodeError(f"the value {_TOO_DEEP.format(self.max_depth)}")
         if text.count(_TAG) != tags:
             self._check_tags(data)
         return data
@@ -132,7 +135,7 @@ class JsonSerializer(Serializer):
 
     def _complaint(self, value: Any, exc: Exception) -> str:
         root, parts = _name_parts(value)
-        found = self._blame(value, root, parts, MAX_DEPTH)
+        found = self._blame(value, root, parts, self.max_depth)
         return found or f"the value can't be encoded as JSON: {exc}"
 
     def _blame(
@@ -140,7 +143,7 @@ class JsonSerializer(Serializer):
     ) -> str | None:
         """Return which part of `value` can't be encoded and why; None: all can."""
         if depth < 0:
-            return f"{path} {_TOO_DEEP}"
+            return f"{path} {_TOO_DEEP.format(self.max_depth)}"
         if isinstance(value, dict):
             for key, item in value.items():
                 if not isinstance(key, _KEY_TYPES):

@@ -8,11 +8,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from umbel.clock import Clock
 from umbel.errors import CapabilityError
-from umbel.messages import DeadLetter, Delivery, Malformed, Message, QueueStats
+from umbel.messages import (
+    Burial,
+    DeadLetter,
+    Delivery,
+    Malformed,
+    Message,
+    OnConflict,
+    QueueStats,
+)
 
 
 class Capability(StrEnum):
@@ -28,7 +37,8 @@ class Capability(StrEnum):
     INSPECT = "inspect"
     #: `purge`.
     PURGE = "purge"
-    #: `bury`, `dead_letters`.
+    #: `bury`, `dead_letters`, `drop_dead`, `replay`. A broker without it and without UNIQUE is
+    #: lent them by the app, which keeps dead letters with the coordinator.
     DEAD_LETTER = "dead_letter"
     #: `settle` is atomic: follow-ups are sent and deliveries acknowledged, or neither.
     ATOMIC_SETTLE = "atomic_settle"
@@ -36,6 +46,10 @@ class Capability(StrEnum):
     DURABLE = "durable"
     #: Messages reach other processes.
     SHARED = "shared"
+    #: `send_once`, and `settle` sends each follow-up once.
+    UNIQUE = "unique"
+    #: `send` and `send_once` keep to `bounds`.
+    BOUNDED = "bounded"
 
 
 class Broker(ABC):
@@ -46,6 +60,15 @@ class Broker(ABC):
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
 
+    #: Seconds that a message sent once is remembered after the broker is done with it.
+    once_window_s: float = 600.0
+    #: By queue: how many messages may wait in it, the delayed included. Others have no bound.
+    bounds: Mapping[str, int] = MappingProxyType({})
+
+    def configure(self, *, once_window_s: float, bounds: Mapping[str, int]) -> None:
+        """Take what the app's settings say of every handle; called before its first use."""
+        self.once_window_s, self.bounds = once_window_s, dict(bounds)
+
     @abstractmethod
     def send(self, messages: Sequence[Message]) -> None:
         """Store `messages`, all or none where the store can; return once they are durable.
@@ -53,7 +76,10 @@ class Broker(ABC):
         Args:
             messages: May be for different queues; an empty sequence does nothing.
         Raises:
-            BrokerUnavailableError: nothing was stored; the same call may be repeated.
+            BrokerUnavailableError: nothing was stored, as far as one can tell; the call may be
+                repeated. Under UNIQUE, `send_once` recognises what was stored all the same.
+            QueueFullError: under BOUNDED, a queue would hold more than its bound; nothing was
+                stored.
             BrokerError: refused; repeating won't help.
         """
 
@@ -106,12 +132,35 @@ class Broker(ABC):
     ) -> Sequence[Delivery]:
         """Send `follow_ups`, then ack `deliveries`; one transaction under ATOMIC_SETTLE.
 
+        No bound of a queue applies. Under UNIQUE, follow-ups that are known are passed over.
+
         Returns: as `ack`. Under ATOMIC_SETTLE nothing is told apart by message: all
             `follow_ups` are sent even where a delivery was lost.
         """
         if follow_ups:
             self.send(follow_ups)
         return self.ack(deliveries)
+
+    # -- UNIQUE -------------------------------------------------------------------------------
+
+    def send_once(
+        self, messages: Sequence[Message], *, on_conflict: OnConflict = OnConflict.RETURN
+    ) -> Sequence[str]:
+        """Store those of `messages` that aren't known yet, in one atomic step.
+
+        Known is a message of the same `Message.once_key` that was sent by `send_once` or as a
+        follow-up of `settle`: while it is in the broker, and for `once_window_s` afterwards.
+        What is with the dead letters isn't in the broker. One that is twice in `messages` counts
+        once.
+
+        Returns: Ids of the known ones, in order: under RETURN they were passed over.
+        Raises:
+            AlreadySentError: some are known under RAISE, or are with a worker under REPLACE;
+                nothing was stored.
+            Others as `send`.
+        """
+        self._need(Capability.UNIQUE)
+        return ()
 
     # -- LEASE --------------------------------------------------------------------------------
 
@@ -139,11 +188,14 @@ class Broker(ABC):
         self._need(Capability.LEASE)
         return ()
 
-    def recover_consumer(self, consumer: str, *, struck: Sequence[str] = ()) -> int:
+    def recover_consumer(
+        self, consumer: str, *, struck: Mapping[str, float] = MappingProxyType({})
+    ) -> int:
         """Give back all that a dead `consumer` holds; returns how many.
 
         Args:
-            struck: Receipts of what was running: these get a strike.
+            struck: Receipts of what was running: these get a strike, and are received again
+                after so many seconds (above 0 under DELAY).
         """
         self._need(Capability.LEASE)
         return 0
@@ -186,14 +238,31 @@ class Broker(ABC):
 
     # -- DEAD_LETTER --------------------------------------------------------------------------
 
-    def bury(self, deliveries: Sequence[tuple[Delivery, str]]) -> None:
-        """Move each delivery to the dead letters of its queue, with its reason."""
+    def bury(self, burials: Sequence[Burial]) -> None:
+        """Move each delivery to the dead letters of its queue; what isn't held is passed over."""
         self._need(Capability.DEAD_LETTER)
 
     def dead_letters(
         self, queue: str | None = None, *, limit: int = 100, offset: int = 0
     ) -> Sequence[DeadLetter]:
         """Return dead letters, newest first; of all queues where `queue` is None."""
+        self._need(Capability.DEAD_LETTER)
+        return ()
+
+    def drop_dead(self, receipts: Sequence[str]) -> int:
+        """Remove dead letters for good, named by `DeadLetter.receipt`; returns how many."""
+        self._need(Capability.DEAD_LETTER)
+        return 0
+
+    def replay(self, replays: Sequence[tuple[str, Message]]) -> Sequence[str]:
+        """Send a message in the place of each dead letter: one goes as the other comes.
+
+        No bound of a queue applies.
+
+        Args:
+            replays: The receipt of a dead letter, and what to send.
+        Returns: Receipts that weren't there any more: their messages weren't sent.
+        """
         self._need(Capability.DEAD_LETTER)
         return ()
 

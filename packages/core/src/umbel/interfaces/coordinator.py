@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from umbel.clock import Clock
 
@@ -34,6 +34,9 @@ class Coordinator(ABC):
 
     All raise BackendUnavailableError while the store can't be reached.
     """
+
+    #: Whether other processes see what it keeps.
+    shared: ClassVar[bool] = True
 
     @abstractmethod
     def get(self, keys: Sequence[str]) -> Mapping[str, bytes]:

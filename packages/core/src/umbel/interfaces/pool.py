@@ -1,7 +1,8 @@
 """The contract of a pool: runs jobs in the slots of one worker process.
 
 A pool knows nothing of brokers and results. The worker gives it jobs, at most as many as it has
-slots; each job reports its own outcome and never raises.
+slots; each job reports its own outcome, upon which its slot counts as free. A job should not
+raise; one that does all the same costs the pool no slot.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import msgspec
 
 
 class Job(Protocol):
-    """One task to run."""
+    """One task to run: by `run` or by `arun`, once."""
 
     @property
     def is_coroutine(self) -> bool:
-        """Whether to await `arun` rather than call `run`."""
+        """Whether a pool that has an event loop awaits `arun`. All else is run by `run`."""
 
     def run(self) -> None:
-        """Run the task on this thread, to its end. Never raises."""
+        """Run the task on this thread, on which no event loop runs, to its end."""
 
     def arun(self) -> Coroutine[Any, Any, None]:
-        """Run the task on the running event loop, to its end. Never raises."""
+        """Run the task on the running event loop, to its end."""
 
 
 class PoolCapability(StrEnum):
@@ -36,7 +37,11 @@ class PoolCapability(StrEnum):
 
 
 class Pool(ABC):
-    """A fixed number of slots in this process."""
+    """A fixed number of slots in this process.
+
+    Making one starts nothing. Threads that it starts are daemons: a job that never ends must not
+    keep its process alive. What has ended is let go of at once.
+    """
 
     capabilities: ClassVar[frozenset[PoolCapability]] = frozenset()
 
@@ -50,15 +55,29 @@ class Pool(ABC):
 
     @abstractmethod
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Begin `jobs`; doesn't wait for them. The caller never exceeds `slots`."""
+        """Begin `jobs`, without waiting for any of them.
+
+        The caller never exceeds `slots`; with that many, all run at once. It may call from several
+        threads, and from a job that reports its end.
+
+        Raises: StateError: the pool was stopped; none was begun.
+        """
 
     def interrupt(self, job: Job, error: type[BaseException]) -> bool:
-        """Raise `error` inside the running `job`; False where that isn't possible."""
+        """Raise `error` inside the running `job`, and in no other; from any thread.
+
+        Returns: False where nothing is raised: the job doesn't run, or INTERRUPT isn't declared.
+        """
         return False
 
     @abstractmethod
     def stop(self, *, timeout_s: float) -> bool:
-        """End all; waits at most `timeout_s` for what runs. False: something still runs."""
+        """End all. What runs on a loop may be cancelled; all else is waited for. Repeatable.
+
+        Args:
+            timeout_s: Seconds to wait at most.
+        Returns: Whether nothing runs any more.
+        """
 
 
 class PoolFactory(Protocol):

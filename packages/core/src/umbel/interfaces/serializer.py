@@ -17,6 +17,8 @@ class Serializer(ABC):
     content_encoding: ClassVar[str] = "utf-8"
     #: Whether decoding untrusted bytes is safe. What is not must be named in accept_content.
     safe: ClassVar[bool] = True
+    #: Levels of nesting that are written and read; an app sets it to ``task_message_max_depth``.
+    max_depth: int = 200
 
     @abstractmethod
     def dumps(self, value: Any) -> bytes:

@@ -333,15 +333,22 @@ def _priority(task: str, value: Any) -> int:
     return value
 
 
-def encode_draft(draft: Draft, serializer: Serializer, compression: str | None) -> Message:
+def encode_draft(
+    draft: Draft, serializer: Serializer, compression: str | None, *, max_bytes: int | None = None
+) -> Message:
     """Return the message of `draft`.
 
-    Raises: EncodeError: an argument can't be encoded; the text names task and argument.
+    Raises: EncodeError: an argument can't be encoded, or the body is over `max_bytes`.
     """
     try:
         body = serializer.dumps([draft.args, draft.kwargs, draft.embed])
     except EncodeError as exc:
         raise EncodeError(f"task {draft.name!r} can't be sent: {exc}") from exc
+    if max_bytes is not None and len(body) > max_bytes:  # uncompressed, as its reader counts
+        raise EncodeError(
+            f"the arguments of task {draft.name!r} take {len(body)} bytes, which is over "
+            f"task_message_max_bytes ({max_bytes}); pass a reference to the data"
+        )
     if compression is not None:
         body, draft.headers["compression"] = compress(compression, body)
     return Message(

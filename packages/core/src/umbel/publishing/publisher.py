@@ -1,10 +1,7 @@
-"""Sends calls: routes them, makes messages of them, and hands these to the broker until it has
-them or the time for that is over.
-"""
+"""Sends calls: routes them, makes messages of them, and has these handed to the broker."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from umbel.errors import BrokerUnavailableError, EncodeError
 from umbel.events import Listeners, notify, transform_message
 from umbel.messages import Message
 from umbel.options import SENT
+from umbel.publishing.dispatch import Dispatcher
 from umbel.publishing.drafts import (
     NO_DEFAULTS,
     Draft,
@@ -41,12 +38,12 @@ if TYPE_CHECKING:
     from umbel.settings import Settings
     from umbel.tasks.task import Task
 
-logger = logging.getLogger("umbel")
-
 #: Options for the router.
 _DESTINATION = frozenset({"queue", "exchange", "routing_key", "route_name"})
 #: Options that say how to send, rather than what.
-_HOW = frozenset({"producer", "connection", "retry", "retry_policy"})
+_HOW = frozenset({"producer", "connection", "retry", "retry_policy", "on_conflict"})
+#: Options of which it matters that they are there.
+_WHETHER = frozenset({"task_id", "retries"})
 
 
 class PublishListeners:
@@ -121,6 +118,12 @@ class Publisher:
             {"deadline_s": conf.task_publish_deadline_s, **conf.task_publish_retry_policy}
         )
         self._retry: bool = conf.task_publish_retry
+        self._dispatcher = Dispatcher(
+            queues=self._router.queues,
+            deadline_s=self._policy.deadline_s,
+            clock=clock,
+            sleep=self._pause,
+        )
         self._thread = threading.local()
 
     def publish(self, call: Call) -> Message:
@@ -129,6 +132,8 @@ class Publisher:
         Raises:
             InvalidTaskError: an option has a wrong value.
             EncodeError: an argument can't be encoded.
+            AlreadySentError: a task of that `task_id` is known, and `on_conflict` isn't "return".
+            QueueFullError: its queue has a bound, and no room for it.
             BrokerUnavailableError: the broker didn't take it in time. Where its answer was lost
                 on the way, it may have it all the same; another try by umbel sends the same id.
         """
@@ -152,7 +157,7 @@ class Publisher:
         rest = iter(calls)
         while taken := list(islice(rest, batch)):
             parcels = [self._parcel(call, parent) for call in taken]
-            for pairs in _sent_together(list(zip(taken, parcels, strict=True))):
+            for pairs in self._sent_together(list(zip(taken, parcels, strict=True))):
                 self._send([parcel for _, parcel in pairs], pairs[0][0].options)
                 for call, parcel in pairs:
                     self._note_child(parcel.message, call.options, request)
@@ -197,12 +202,7 @@ class Publisher:
                 serializer = self._serializer(options["serializer"])
             if options.get("compression") is not None:
                 compression = options["compression"]
-        message = encode_draft(draft, serializer, compression)
-        if len(message.body) > self._max_bytes:
-            raise EncodeError(
-                f"the arguments of task {call.name!r} take {len(message.body)} bytes, which is "
-                f"over task_message_max_bytes ({self._max_bytes}); pass a reference to the data"
-            )
+        message = encode_draft(draft, serializer, compression, max_bytes=self._max_bytes)
         if self._events.message_publishing:
             message = transform_message(self._events.message_publishing, call.name, message)
         return _Parcel(message, draft)
@@ -245,46 +245,21 @@ class Publisher:
     def _send(self, parcels: Sequence[_Parcel], options: Mapping[str, Any]) -> None:
         broker = options.get("producer") or options.get("connection") or self._broker()
         messages = [parcel.message for parcel in parcels]
-        started_at = self._clock.monotonic()
-        try:
-            broker.send(messages)
-        except BrokerUnavailableError as exc:
-            self._send_again(broker, messages, self.policy(options), exc, started_at)
+        known = self._dispatcher.dispatch(broker, messages, options, self.policy(options))
+        if known:
+            parcels = [parcel for parcel in parcels if parcel.message.id not in known]
         if self._events.message_published:
-            for message in messages:
-                notify(self._events.message_published, message.task, message)
+            for parcel in parcels:
+                notify(self._events.message_published, parcel.message.task, parcel.message)
         if self._listeners.after:
             for parcel in parcels:
                 notify(self._listeners.after, parcel.draft)
 
-    def _send_again(
-        self,
-        broker: Broker,
-        messages: Sequence[Message],
-        policy: RetryPolicy | None,
-        error: BrokerUnavailableError,
-        started_at: float,
-    ) -> None:
-        """Go on trying to send, as `policy` says; raise the last error with what wasn't sent."""
-        attempts = 1
-        pauses = policy.sleeps(self._clock, started_at=started_at) if policy is not None else ()
-        for pause in pauses:
-            if policy is not None and not policy.applies_to(error, (BrokerUnavailableError,)):
-                break
-            self._sleep(pause)
-            attempts += 1
-            try:
-                broker.send(messages)
-                return
-            except BrokerUnavailableError as exc:
-                error = exc
-        took = self._clock.monotonic() - started_at
-        text = (
-            f"{_what(messages)} not sent after {attempts} attempt{'' if attempts == 1 else 's'} "
-            f"in {took:.1f} s: {error}"
-        )
-        logger.error("%s", text)
-        raise BrokerUnavailableError(text) from error
+    def _sent_together(self, pairs: list[_Pair]) -> Iterator[list[_Pair]]:
+        """Yield runs of calls that go to the broker in one go."""
+        for run in _alike(pairs):
+            for share in self._dispatcher.shares([parcel.message.queue for _, parcel in run]):
+                yield run[share]
 
     def _note_child(self, message: Message, options: Mapping[str, Any], request: Request) -> None:
         """Add what was sent to the children of the task that sent it."""
@@ -295,6 +270,9 @@ class Publisher:
         if parent is None or parent.trail:
             children.append([[message.id, None], None])
 
+    def _pause(self, seconds: float) -> None:
+        self._sleep(seconds)
+
     def _reply_to(self) -> str:
         """Return this thread's id for answers, as Celery's clients always give one."""
         try:
@@ -304,20 +282,18 @@ class Publisher:
         return own
 
 
-def _sent_together(pairs: list[_Pair]) -> Iterator[list[_Pair]]:
+def _alike(pairs: list[_Pair]) -> Iterator[list[_Pair]]:
     """Yield runs of calls that are sent alike."""
-    if not any(_HOW & call.options.keys() for call, _ in pairs):
+    if not any((_HOW | _WHETHER) & call.options.keys() for call, _ in pairs):
         yield pairs
         return
-    for _, run in groupby(pairs, lambda pair: [pair[0].options.get(key) for key in sorted(_HOW)]):
+    for _, run in groupby(pairs, lambda pair: _how(pair[0].options)):
         yield list(run)
 
 
-def _what(messages: Sequence[Message]) -> str:
-    first = messages[0]
-    if len(messages) == 1:
-        return f"task {first.task!r} [{first.id}] was"
-    return f"{len(messages)} tasks, the first {first.task!r} [{first.id}], were"
+def _how(options: Mapping[str, Any]) -> list[Any]:
+    how = [options.get(key) for key in sorted(_HOW)]
+    return how + [bool(options.get(key)) for key in sorted(_WHETHER)]
 
 
 def _zone(name: str) -> tzinfo:

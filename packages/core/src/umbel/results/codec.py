@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from umbel.clock import parse_iso, to_iso
-from umbel.errors import DecodeError
+from umbel.errors import DecodeError, ResultTooLargeError
 from umbel.interfaces.serializer import Serializer
 from umbel.outcomes import ErrorInfo
 
@@ -138,6 +138,14 @@ def encode_result(
     links = {"group_id": group_id, "parent_id": parent_id}
     fields.update((key, link) for key, link in links.items() if link is not None)
     return serializer.dumps({**fields, **(extended or {}), "task_id": task_id})
+
+
+def result_too_large(task: str, size: int, limit: int) -> ResultTooLargeError:
+    """Return the error of a value that takes `size` bytes."""
+    return ResultTooLargeError(
+        f"the result of task {task!r} takes {size} bytes, which is over result_max_bytes ({limit}); "
+        f"store the data elsewhere and return a reference to it"
+    )
 
 
 def _with_extended(

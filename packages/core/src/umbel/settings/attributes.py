@@ -33,6 +33,7 @@ class SettingAttributes:
     result_allowed_exceptions: Sequence[str] | None
     result_expires: float | None
     result_serializer: str
+    result_max_bytes: int
     result_extended: bool
     # tasks
     task_serializer: str
@@ -42,6 +43,8 @@ class SettingAttributes:
     task_publish_retry_policy: Mapping[str, Any]
     task_publish_deadline_s: float | None
     task_message_max_bytes: int
+    task_message_max_depth: int
+    task_once_window_s: float
     task_inherit_parent_priority: bool
     task_default_queue: str
     task_default_exchange: str | None
@@ -56,8 +59,10 @@ class SettingAttributes:
     task_acks_on_failure_or_timeout: bool
     task_reject_on_worker_lost: bool
     task_max_deliveries: int
+    task_dead_letter: str
     task_time_limit: float | None
     task_soft_time_limit: float | None
+    task_default_rate_limit: str | float | None
     task_track_started: bool
     task_ignore_result: bool
     task_store_errors_even_if_ignored: bool
@@ -75,6 +80,14 @@ class SettingAttributes:
     worker_soft_shutdown_timeout: float
     worker_proc_alive_timeout: float
     worker_max_tasks_per_child: int | None
+    worker_disable_rate_limits: bool
+    worker_unknown_task: str
+    worker_unknown_task_hold_s: float
+    worker_max_memory_per_child: int | None
+    worker_memory_ceiling_bytes: int | None
+    worker_autoscale: str | None
+    worker_autoscale_idle_s: float
+    worker_consume_timeout_s: float | None
     worker_deduplicate_successful_tasks: bool
     worker_send_task_events: bool
     worker_hijack_root_logger: bool

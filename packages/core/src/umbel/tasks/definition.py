@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from umbel.errors import InvalidTaskError, MaxRetriesExceededError
+from umbel.errors import ConfigError, InvalidTaskError, MaxRetriesExceededError
 from umbel.functions import is_coroutine_function
-from umbel.options import HANDLERS, SENT, SOURCES, check_task_options
+from umbel.options import DEAD_LETTER_POLICIES, HANDLERS, SENT, SOURCES, check_task_options
 from umbel.publishing.drafts import SendDefaults
+from umbel.rates import parse_rate
 from umbel.sender import Sender
 from umbel.tasks.annotations import annotations_for
 from umbel.tasks.arguments import ArgumentCheck, Converters
@@ -43,6 +44,7 @@ class TaskDefinition:
     acks_late: bool
     acks_on_failure_or_timeout: bool
     reject_on_worker_lost: bool
+    dead_letter: str
     ignore_result: bool
     store_errors_even_if_ignored: bool
     store_eager_result: bool
@@ -130,10 +132,11 @@ class TaskDefinition:
             function: What to run; None: the class's own `run`.
             bind: Hand the task to `function` as its first argument.
             options: As given to the decorator.
-        Raises: InvalidTaskError: an option is unknown.
+        Raises: InvalidTaskError: an option is unknown or makes no sense.
         """
         given = dict(options or {})
         check_task_options(repr(name), given, frozenset(_attributes(type(self))))
+        _check_rate(name, given.get("rate_limit", getattr(type(self), "rate_limit", None)))
         self._sender, self.name, self.bind = sender, name, bind
         self._override_handlers({key: given.pop(key) for key in HANDLERS if key in given})
         given.pop("replace", None)
@@ -182,8 +185,14 @@ class TaskDefinition:
         self.send_defaults = SendDefaults(**sent)
 
     def _normalize(self) -> None:
+        if self.dead_letter not in DEAD_LETTER_POLICIES:
+            raise InvalidTaskError(
+                f"task {self.name!r}: dead_letter must be {', '.join(DEAD_LETTER_POLICIES)} or "
+                f"None, not {self.dead_letter!r:.80}"
+            )
         throws: Any = self.throws or ()
         self.throws = (throws,) if isinstance(throws, type) else tuple(throws)
+        _check_rate(self.name, self.rate_limit)  # an annotation may have set it
         expires: Any = self.result_expires
         self.result_expires = expires.total_seconds() if isinstance(expires, timedelta) else expires
 
@@ -239,6 +248,13 @@ class TaskDefinition:
     def __repr__(self) -> str:
         where = f" of {self._sender.main}" if self._sender is not None else ""
         return f"<Task {vars(self).get('name', type(self).__qualname__)}{where}>"
+
+
+def _check_rate(name: str, rate: str | float | None) -> None:
+    try:
+        parse_rate(rate)
+    except ConfigError as exc:
+        raise InvalidTaskError(f"task {name!r}: rate_limit {exc}") from None
 
 
 def _attributes(kind: type) -> Iterator[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from umbel.error_info import error_info
-from umbel.errors import WorkerLostError
-from umbel.outcomes import Failure, Outcome, Revoked
+from umbel.outcomes import Outcome, Revoked
 from umbel.worker.jobs import Job
+from umbel.worker.strikes import poison
 
 #: An eta this near is now: clocks of two machines differ by more.
 ETA_SLACK_S = 0.002
@@ -44,11 +43,3 @@ def admit(job: Job, *, now: float, revoked: bool, max_deliveries: int) -> Admiss
     if job.eta_at is not None and job.eta_at > now + ETA_SLACK_S:
         return Hold(job.eta_at)
     return RUN
-
-
-def poison(strikes: int) -> Failure:
-    """Return the failure of a task whose process died `strikes` times while it ran."""
-    times = "" if strikes == 1 else f" {strikes} times"
-    reason = f"its process died{times} while running it"
-    error = error_info(WorkerLostError(f"worker lost: {reason}"), with_traceback=False)
-    return Failure(error, dead_letter=reason)

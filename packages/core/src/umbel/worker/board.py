@@ -14,8 +14,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
 from hashlib import blake2b
 from multiprocessing import reduction
 from pathlib import Path
@@ -25,6 +25,7 @@ import msgspec
 
 from umbel.messages import Message
 from umbel.outcomes import Outcome
+from umbel.worker.shared_files import new_file, open_file
 
 _MAGIC = 0x554D424C
 # Native formats of one field each: written by one store, so that a reader sees old or new.
@@ -32,11 +33,12 @@ _NUMBER = struct.Struct("I")
 _COUNT = struct.Struct("Q")
 _TIME = struct.Struct("d")
 _MAGIC_AT, _SLOTS_AT, _USED_AT = 0, 4, 8
-_ALIVE_AT, _READY_AT, _ENDED_AT = 16, 20, 24
+_ALIVE_AT, _READY_AT, _ENDED_AT, _RETIRING_AT = 16, 20, 24, 28
 _DONE_AT, _LEASE_UNTIL_AT, _LEASE_SINCE_AT, _REVOKES_AT = 32, 40, 48, 56
-_FIRST_SLOT_AT = 64
-_KEY_BYTES = 48
-#: begun (monotonic seconds; 0: idle), hard deadline (0: none), key of the receipt.
+_TURNED_AT, _ANSWERED_AT, _DOING_AT, _MEMORY_AT = 64, 72, 80, 88
+_FIRST_SLOT_AT = 128
+_KEY_BYTES = 64
+#: begun (monotonic seconds; 0: idle), hard deadline (0: none), key.
 _SLOT = struct.Struct(f"dd{_KEY_BYTES}s")
 _SLOT_REST = struct.Struct(f"d{_KEY_BYTES}s")
 _IDLE = _TIME.pack(0.0)
@@ -44,6 +46,21 @@ _LENGTH = struct.Struct("<I")
 #: Bytes of each of the journal's two halves: one is valid, the other is for its next version.
 JOURNAL_BYTES = 512 * 1024
 _HALF_SHIFT = 32
+
+
+class Doing(IntEnum):
+    """What the consuming thread of a child does."""
+
+    #: It hasn't asked the broker for anything yet.
+    STARTING = 0
+    #: It waits for the broker's answer.
+    RECEIVING = 1
+    #: It runs what it received, or waits for room.
+    WORKING = 2
+
+
+#: What a child's broken memory may hold besides is passed over.
+_DOINGS = frozenset(Doing)
 
 
 class EarlyAcked(msgspec.Struct, frozen=True, array_like=True):
@@ -67,7 +84,7 @@ class RunningSlot(msgspec.Struct, frozen=True):
     """What a slot of a child runs."""
 
     index: int
-    #: `slot_key` of the delivery's receipt.
+    #: `slot_key` of the delivery's receipt, or of its `slot_names.slot_name`.
     key: bytes
     #: Monotonic seconds.
     begun_at: float
@@ -78,10 +95,15 @@ _encode_entry = msgspec.msgpack.Encoder().encode
 _decode_entry = msgspec.msgpack.Decoder(JournalEntry).decode
 #: What the encoder raises for a value that only this process can hold.
 _NOT_ENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+#: What the decoder raises for bytes that it didn't write.
+_DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def slot_key(receipt: str) -> bytes:
-    """Return the name of a delivery in a slot: its receipt, or a digest of a long one."""
+    """Return the name of a delivery in a slot: its receipt, or a digest of a long one.
+
+    See `slot_names` for what stands there in the place of a receipt.
+    """
     raw = receipt.encode("utf-8", "surrogatepass")
     if len(raw) > _KEY_BYTES:
         raw = blake2b(raw, digest_size=_KEY_BYTES // 2).hexdigest().encode()
@@ -103,7 +125,9 @@ class Board:
     @classmethod
     def create(cls, slots: int) -> Board:
         """Make the board of a child with so many slots; the supervisor calls this."""
-        handle, path = _new_file(_FIRST_SLOT_AT + slots * _SLOT.size + 2 * JOURNAL_BYTES)
+        handle, path = new_file(
+            "umbel-board", _FIRST_SLOT_AT + slots * _SLOT.size + 2 * JOURNAL_BYTES
+        )
         with mmap.mmap(handle, _FIRST_SLOT_AT) as memory:
             _NUMBER.pack_into(memory, _MAGIC_AT, _MAGIC)
             _NUMBER.pack_into(memory, _SLOTS_AT, slots)
@@ -145,6 +169,23 @@ class Board:
     def set_ended(self) -> None:
         """Say that the child has ended in order: it holds nothing that it could give back."""
         self._put(_NUMBER, _ENDED_AT, 1)
+
+    def set_retiring(self) -> None:
+        """Say that the child takes nothing more and ends, and wants a successor."""
+        self._put(_NUMBER, _RETIRING_AT, 1)
+
+    def set_doing(self, doing: Doing, now: float) -> None:
+        """Say what the consuming thread does from now (monotonic seconds) on."""
+        self._put(_TIME, _TURNED_AT, now)
+        self._put(_NUMBER, _DOING_AT, doing)
+
+    def set_answered(self, now: float) -> None:
+        """Say that the broker answered now (monotonic seconds)."""
+        self._put(_TIME, _ANSWERED_AT, now)
+
+    def set_memory(self, size_bytes: int) -> None:
+        """Say how much memory the process has."""
+        self._put(_COUNT, _MEMORY_AT, size_bytes)
 
     def begin(self, slot: int, key: bytes, begun_at: float, hard_limit_s: float | None) -> None:
         """Say that `slot` runs the delivery `key` from now (`begun_at`, monotonic)."""
@@ -241,6 +282,32 @@ class Board:
         return bool(_NUMBER.unpack_from(self._memory, _ENDED_AT)[0])
 
     @property
+    def is_retiring(self) -> bool:
+        """Whether the child takes nothing more and wants a successor."""
+        return bool(_NUMBER.unpack_from(self._memory, _RETIRING_AT)[0])
+
+    @property
+    def turned_at(self) -> float:
+        """Monotonic seconds at which the consuming thread last came round; 0: never."""
+        return float(_TIME.unpack_from(self._memory, _TURNED_AT)[0])
+
+    @property
+    def answered_at(self) -> float:
+        """Monotonic seconds of the broker's last answer to a receive; 0: none yet."""
+        return float(_TIME.unpack_from(self._memory, _ANSWERED_AT)[0])
+
+    @property
+    def doing(self) -> Doing:
+        """What the consuming thread does."""
+        number = _NUMBER.unpack_from(self._memory, _DOING_AT)[0]
+        return Doing(number) if number in _DOINGS else Doing.WORKING
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the child last said of its memory; 0: nothing."""
+        return int(_COUNT.unpack_from(self._memory, _MEMORY_AT)[0])
+
+    @property
     def done(self) -> int:
         """How many tasks the child has run."""
         return int(_COUNT.unpack_from(self._memory, _DONE_AT)[0])
@@ -275,31 +342,13 @@ class Board:
             at += _LENGTH.size
             try:
                 entries.append(_decode_entry(self._memory[at : at + length]))
-            except msgspec.MsgspecError:
+            except _DAMAGED:
                 break
             at += length
         return entries
 
     def _put(self, kind: struct.Struct, at: int, value: float) -> None:
         self._memory[at : at + kind.size] = kind.pack(value)
-
-
-def _new_file(size: int) -> tuple[int, Path | None]:
-    """Return an open file of so many zero bytes, and its name where it must have one."""
-    if hasattr(os, "memfd_create"):
-        try:
-            handle = os.memfd_create("umbel-board")
-        except OSError:  # a sandbox forbids it
-            pass
-        else:
-            os.ftruncate(handle, size)
-            return handle, None
-    handle, name = tempfile.mkstemp(prefix="umbel-board-")
-    os.ftruncate(handle, size)
-    if os.name == "nt":  # an open file can be neither handed over nor removed there
-        return handle, Path(name)
-    Path(name).unlink()
-    return handle, None
 
 
 def _from_handle(inherited: Any) -> Board:
@@ -311,7 +360,7 @@ def _from_handle(inherited: Any) -> Board:
 
 def _from_path(path: Path) -> Board:
     """Map a named file; called as a child unpickles it."""
-    board = Board(os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0)), path)
+    board = Board(open_file(path), path)
     handle, board._handle = board._handle, None  # noqa: SLF001 - a constructor of it
     if handle is not None:
         os.close(handle)

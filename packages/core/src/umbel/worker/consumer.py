@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from umbel.worker.decode import Decoder
+from umbel.worker.fates import Fates
 from umbel.worker.intake import Intake
 from umbel.worker.journal import Journal
 from umbel.worker.planning import Planner
 from umbel.worker.prefetch import Prefetch
+from umbel.worker.rates import Rates
 from umbel.worker.revocations import Revocations
 from umbel.worker.settle import Settler
+from umbel.worker.slot_names import are_by_receipt
 from umbel.worker.source import Source
+from umbel.worker.strikes import Attempts
 
 if TYPE_CHECKING:
     from umbel.messages import Delivery
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from umbel.worker.host import Host
     from umbel.worker.identity import Identity
     from umbel.worker.lease import LeaseView
+    from umbel.worker.rate_table import RateTable
 
 logger = logging.getLogger("umbel.worker")
 
@@ -39,6 +45,9 @@ class Consumer:
         prefetch_multiplier: int | None = None,
         board: Board | None = None,
         lease: LeaseView | None = None,
+        rates: RateTable | None = None,
+        pause: Callable[[float], object] | None = None,
+        jitter: Callable[[], float] = random.random,
     ):
         """Open handles of its own; `close` closes them.
 
@@ -50,6 +59,9 @@ class Consumer:
             prefetch_multiplier: Cap of messages held per slot; None: adapts.
             board: What is shared with a supervisor; None: there is none.
             lease: The node's lease, where there is no board to tell of it.
+            rates: The node's rate limits, where several processes share them.
+            pause: Waits so many seconds during an outage of the broker; None: as usual.
+            jitter: Returns a number from 0 to below 1, for the pauses of outages.
         Raises: BrokerError: the broker refuses; not where it is only out of reach.
         """
         self.host, self.identity, self.queues = host, identity, list(queues)
@@ -58,10 +70,13 @@ class Consumer:
         self._owes = False
         self._board = board
         self.broker = host.open_broker()
+        #: Whether slots are named by receipts (`slot_names`).
+        self.by_receipt = are_by_receipt(self.broker)
         self.backend = host.open_backend()
         self.coordinator = host.open_coordinator()
         self.decoder = Decoder(host, identity.hostname, has_supervisor=board is not None)
         self.planner = Planner(host, identity.hostname)
+        fates = Fates.beside(self.broker, self.coordinator)
         self.settler = Settler(
             host,
             self.broker,
@@ -70,19 +85,34 @@ class Consumer:
             journal=Journal(board) if board is not None else None,
             lease=board or lease,
             consumer=identity.consumer,
+            jitter=jitter,
+            fates=fates,
         )
         self.revocations = Revocations(self.coordinator)
+        self.rates = Rates(host, rates, jitter)
         self.intake = Intake(
             host,
             self.decoder,
             self.settler,
             self.revocations,
+            self.rates,
             broker=self.broker,
             backend=self.backend,
+            attempts=Attempts(self.coordinator),
+            fates=fates,
         )
         self.prefetch = Prefetch(prefetch_multiplier, slots)
         try:
-            self.source = Source(self.broker, queues, identity, host.clock, self.stopping)
+            self.source = Source(
+                self.broker,
+                queues,
+                identity,
+                host.clock,
+                self.stopping,
+                is_proved=board is not None,
+                pause=pause,
+                jitter=jitter,
+            )
         except BaseException:
             self.close()
             raise

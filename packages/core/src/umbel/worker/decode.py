@@ -6,34 +6,31 @@ reason says so, and the message ends with the dead letters.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
 from umbel.clock import parse_iso
 from umbel.compression import decompress
 from umbel.error_info import error_info
-from umbel.errors import ConfigError, DecodeError, InvalidTaskError, UmbelError, UnknownTaskError
-from umbel.messages import Delivery, Malformed, Message
-from umbel.outcomes import Failure, Outcome, Rejected
+from umbel.errors import ConfigError, DecodeError, InvalidTaskError, UmbelError
+from umbel.messages import DeathKind, Delivery, Malformed, Message
+from umbel.outcomes import Rejected
 from umbel.requests import Request
+from umbel.signatures import Signature
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.runners import Runner
+from umbel.worker.unknown_tasks import UnknownTasks
 
 if TYPE_CHECKING:
     from umbel.interfaces.serializer import Serializer
     from umbel.worker.host import Host
 
-logger = logging.getLogger("umbel.worker")
-
-#: An unknown task is held for workers that may know it (a rolling deploy): this many
-#: deliveries, each after twice the delay of the one before, about five minutes in all.
-UNKNOWN_TASK_DELIVERIES = 10
-_UNKNOWN_FIRST_DELAY_S = 1.0
-_UNKNOWN_LONGEST_DELAY_S = 60.0
+#: What every store can hold.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+#: Seconds; 0 is Celery's way to say "none given". Longer ones are more than timers can take.
+_Limit = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class _Headers(msgspec.Struct, frozen=True):
@@ -45,10 +42,11 @@ class _Headers(msgspec.Struct, frozen=True):
     parent_id: str | None = None
     group: str | None = None
     group_index: int | None = None
-    retries: int | None = 0
+    retries: _Count | None = 0
     eta: str | None = None
     expires: str | None = None
-    timelimit: tuple[float | None, float | None] | None = None
+    timelimit: tuple[_Limit | None, _Limit | None] | None = None
+    umbel_attempts_before: _Count | None = 0
     ignore_result: bool | None = False
     umbel_keep_result: bool | None = False
     origin: str | None = None
@@ -70,6 +68,11 @@ class _Embed(msgspec.Struct, frozen=True):
     chord: Any = None
 
 
+#: What a body may be encoded as beside its serializer's own; all are read as UTF-8 or bytes.
+_ENCODINGS: Final = frozenset({"", "utf-8", "utf8", "ascii", "us-ascii", "binary", "ascii-8bit"})
+#: Characters of a reason that are kept: names in it may be as long as a message.
+_REASON_LENGTH: Final = 1000
+
 _NO_EMBED = _Embed()
 _EMPTY_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _convert = msgspec.convert
@@ -89,6 +92,8 @@ class Decoder:
         self._host = host
         self._hostname = hostname
         self._max_bytes = conf.task_message_max_bytes
+        self._monotonic = host.clock.monotonic
+        self._unknown = UnknownTasks(conf, self._monotonic)
         self._runners: dict[str, Runner] = {}
         self._serializers: dict[str, Serializer] = {}
         for name in conf.accept_content:
@@ -104,7 +109,8 @@ class Decoder:
             headers = self._headers(message)
             runner = self._runner(headers.task)
             if runner is None:
-                return self._unknown(delivery, headers.task)
+                outcome = self._unknown.outcome(delivery, headers.task, headers.id)
+                return Settlement(delivery, outcome)
             args, kwargs, embed = self._body(message, headers)
             return self._job(delivery, message, headers, runner, (args, kwargs, embed))
         except (_Refusal, DecodeError, ConfigError) as exc:
@@ -137,9 +143,12 @@ class Decoder:
         if serializer is None:
             accepted = ", ".join(self._serializers)
             raise _Refusal(
-                f"content type {message.content_type!r} isn't accepted "
+                f"content type {message.content_type!r:.80} isn't accepted "
                 f"(accept_content allows {accepted})"
             )
+        encoding = message.content_encoding
+        if encoding != serializer.content_encoding and encoding.lower() not in _ENCODINGS:
+            raise _Refusal(f"content encoding {encoding!r:.80} isn't known; send UTF-8")
         if len(data) > self._max_bytes:
             raise _Refusal(
                 f"body of {len(data)} bytes is over task_message_max_bytes ({self._max_bytes})"
@@ -157,9 +166,12 @@ class Decoder:
         if embed == _EMPTY_EMBED or not embed:
             return list(args), kwargs, _NO_EMBED
         try:
-            return list(args), kwargs, _convert(embed, _Embed)
-        except msgspec.ValidationError as exc:
+            calls = _convert(embed, _Embed)
+            for each in (*(calls.callbacks or ()), *(calls.errbacks or ()), *(calls.chain or ())):
+                Signature.from_dict(each)  # before the task runs: what follows it can be sent
+        except (msgspec.ValidationError, DecodeError) as exc:
             raise _Refusal(f"malformed embed: {exc}") from exc
+        return list(args), kwargs, calls
 
     def _job(
         self,
@@ -171,8 +183,7 @@ class Decoder:
     ) -> Job:
         args, kwargs, embed = body
         hard, soft = headers.timelimit or (None, None)
-        soft = soft if soft is not None else runner.soft_limit_s
-        hard = hard if hard is not None else runner.hard_limit_s
+        soft, hard = soft or runner.soft_limit_s, hard or runner.hard_limit_s
         if not self._has_supervisor and hard is not None:
             soft, hard = hard if soft is None else min(soft, hard), None
         eta = _moment("eta", headers.eta)
@@ -226,30 +237,13 @@ class Decoder:
             soft_limit_s=soft,
             hard_limit_s=hard,
             early_ack=runner.early_ack,
-            received_at=monotonic(),
+            received_at=self._monotonic(),
         )
 
-    def _unknown(self, delivery: Delivery, name: str) -> Settlement:
-        """Hold a task that this worker doesn't know; in the end it is a dead letter."""
-        if delivery.token < UNKNOWN_TASK_DELIVERIES:
-            delay_s = min(
-                _UNKNOWN_FIRST_DELAY_S * 2 ** (delivery.token - 1), _UNKNOWN_LONGEST_DELAY_S
-            )
-            outcome: Outcome = Rejected(f"unknown task {name!r}", requeue=True, delay_s=delay_s)
-            if delivery.token == 1:
-                logger.warning(
-                    "task %r (%s) isn't registered here; held for workers that may know it",
-                    name,
-                    header_id(delivery.message),
-                )
-        else:
-            exc = UnknownTaskError(name)
-            outcome = Failure(error_info(exc), dead_letter=f"unknown task {name!r}")
-        return Settlement(delivery, outcome)
-
     def _refuse(self, delivery: Delivery, reason: str) -> Settlement:
+        reason = reason[:_REASON_LENGTH]
         error = error_info(InvalidTaskError(reason), with_traceback=False)
-        return Settlement(delivery, Rejected(reason, error=error))
+        return Settlement(delivery, Rejected(reason, error=error, death=DeathKind.MALFORMED))
 
 
 def _moment(name: str, text: str | None) -> float | None:

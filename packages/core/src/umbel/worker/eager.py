@@ -83,7 +83,7 @@ def _run_one(host: Host, decoder: Decoder, message: Message) -> EagerRun:
     job = msgspec.structs.replace(decoded, request=request)
     now = host.clock.time
     if job.runner.is_coroutine:
-        outcome, value = _run_coroutine(job, host)
+        outcome, value = run_coroutine(job, host)
     else:
         watch = DeadlineWatch()
         try:
@@ -95,7 +95,7 @@ def _run_one(host: Host, decoder: Decoder, message: Message) -> EagerRun:
     return EagerRun(job=job, outcome=outcome, value=value, done_at=now())
 
 
-def _run_coroutine(job: Job, host: Host) -> tuple[Outcome, Any]:
+def run_coroutine(job: Job, host: Host) -> tuple[Outcome, Any]:
     """Run on a new loop; on a thread of its own where this one's loop is running."""
     try:
         asyncio.get_running_loop()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 from umbel.errors import ConfigError
 from umbel.events import notify
 from umbel.ids import expand_node_name, new_id
+from umbel.worker.answers import Answers
+from umbel.worker.commands import Commands
 from umbel.worker.consumer import Consumer
 from umbel.worker.identity import Identity
 from umbel.worker.layout import DEFAULT_SLOTS
@@ -19,8 +21,9 @@ from umbel.worker.lease import Lease
 from umbel.worker.limits import DeadlineWatch, ShutdownInterrupt, ThreadGuard
 from umbel.worker.node import Node
 from umbel.worker.pooled import PooledLane
+from umbel.worker.requirements import check_capabilities, queues_of
 from umbel.worker.solo import SoloLane
-from umbel.worker.worker import check_capabilities, queues_of
+from umbel.worker.views import LaneView
 
 if TYPE_CHECKING:
     from umbel.interfaces.pool import PoolSpec
@@ -128,13 +131,32 @@ class _Running:
                 self._lane = SoloLane(consumer, guard=ThreadGuard(self._watch))
             else:
                 self._lane = PooledLane(consumer, spec.factory(slots))
+            rates, coordinator = consumer.rates.table, consumer.coordinator
+            commands = Commands(
+                app,
+                Answers(
+                    app,
+                    identity,
+                    pool=spec.name,
+                    queues=queues,
+                    view=LaneView(self._lane, slots=slots),
+                    rates=rates,
+                    coordinator=coordinator,
+                ),
+                rates,
+                coordinator=coordinator,
+                note_revokes=consumer.revocations.changed,
+                more={},
+            )
+            commands.read_rates()
             self._node = Node(
                 identity,
                 broker=self._broker,
                 backend=consumer.backend,
                 coordinator=consumer.coordinator,
                 on_lease=lease.set_lease,
-                on_control=lambda _message: consumer.revocations.changed(),
+                on_control=commands.obey,
+                clock=app.clock,
             )
             self._node.start()
             undo.pop_all()

@@ -26,6 +26,7 @@ from umbel.events import notify
 from umbel.outcomes import ErrorInfo, Failure, Ignored, Outcome, Rejected, Success
 from umbel.outcomes import Retry as RetryOutcome
 from umbel.requests import reset_current_request, set_current_request
+from umbel.results.codec import result_too_large
 from umbel.worker.jobs import Job
 from umbel.worker.limits import Guard, Interruptible, ShutdownInterrupt
 from umbel.worker.retrying import autoretry, retry_outcome
@@ -37,8 +38,12 @@ _perf_counter = time.perf_counter
 _NULL = b"null"
 
 
+class ProcessDeath(BaseException):
+    """Stands for the death of this process, in tests: it is no outcome and passes through."""
+
+
 def run_sync(job: Job, guard: Guard, now: Callable[[], float]) -> Outcome:
-    """Run a ``def`` task on this thread; never raises.
+    """Run a ``def`` task on this thread; raises nothing but `ProcessDeath`.
 
     Args:
         job: What to run.
@@ -83,7 +88,7 @@ def _run(job: Job, guard: Guard, now: Callable[[], float]) -> tuple[Outcome, Any
 async def run_async(
     job: Job, now: Callable[[], float], running: Callable[[Interruptible], None]
 ) -> Outcome:
-    """Run an ``async def`` task on the running loop; never raises.
+    """Run an ``async def`` task on the running loop; raises nothing but `ProcessDeath`.
 
     Args:
         job: What to run.
@@ -139,7 +144,10 @@ def _succeeded(job: Job, value: Any, runtime_s: float, children: list[Any]) -> S
     is_ignored = request.ignore_result
     if is_ignored and not (request.callbacks or request.chain or request.is_eager):
         return Success(_NULL, runtime_s, children)
-    return Success(runner.result_serializer.dumps(value), runtime_s, children)
+    data = runner.result_serializer.dumps(value)
+    if len(data) > runner.result_max_bytes:
+        raise result_too_large(runner.name, len(data), runner.result_max_bytes)
+    return Success(data, runtime_s, children)
 
 
 def _raised(
@@ -162,6 +170,8 @@ def _raised(
                 return Rejected(str(exc.reason or "rejected by the task"), requeue=exc.requeue)
             case ShutdownInterrupt():
                 return Rejected("its worker is shutting down", requeue=True)
+            case ProcessDeath():
+                raise exc
             case SerializationError():
                 pass  # the return value can't be encoded: no retry mends that
             case Exception():

@@ -52,6 +52,11 @@ class Foreground:
         else:
             self._requests.put(lambda now: self.shutdown.request(phase, now))
 
+    def stop_when_done(self) -> dict[str, str]:
+        """Begin a warm shutdown; returns the answer to the command that asks for it."""
+        self.request(Phase.WARM)
+        return {"ok": "shutting down"}
+
     def finished(self) -> None:
         """Say that the lane has ended; the thread ends too."""
         self._requests.put(None)

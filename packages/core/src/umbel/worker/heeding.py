@@ -23,6 +23,8 @@ def leave_signals_to_supervisor() -> None:
     """
     for each in _SUPERVISORS:
         signal.signal(each, _pass_over)
+    if hasattr(signal, "SIGUSR1"):  # asks for a stack dump, and may be sent to a whole group
+        signal.signal(signal.SIGUSR1, _pass_over)
 
 
 def heed_signals_in_forks() -> None:

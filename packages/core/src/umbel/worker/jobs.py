@@ -44,5 +44,5 @@ class Settlement(msgspec.Struct, frozen=True):
     job: Job | None = None
     #: Unix seconds at which the outcome was made.
     done_at: float = 0.0
-    #: The message was acknowledged before the run (``acks_late=False``).
-    acked: bool = False
+    #: The message was acknowledged before the run (``acks_late=False``); None: nobody knows.
+    acked: bool | None = False

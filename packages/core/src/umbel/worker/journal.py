@@ -49,7 +49,7 @@ class Journal:
         if self._early:
             kept = {settlement.delivery.receipt for settlement in unsettled}
             for settlement in settled:
-                if settlement.acked and settlement.delivery.receipt not in kept:
+                if settlement.acked is not False and settlement.delivery.receipt not in kept:
                     self._early.pop(settlement.delivery.receipt, None)
         self._board.rewrite_journal(self._entries(unsettled))
 
@@ -65,5 +65,7 @@ class Journal:
 
     def _entry(self, settlement: Settlement) -> JournalEntry:
         receipt = settlement.delivery.receipt
-        early = self._early.get(receipt) if settlement.acked else None
+        early = self._early.get(receipt) if settlement.acked is not False else None
+        if settlement.acked is None:  # what becomes of it isn't decided yet
+            return JournalEntry(receipt, None, 0.0, early)
         return JournalEntry(receipt, settlement.outcome, settlement.done_at, early)

@@ -8,6 +8,7 @@ the supervisor's: it replaces the process.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import heapq
 import signal
@@ -80,6 +81,8 @@ class MainThreadGuard:
             return
         self._timed = True
         if self._has_timer:
+            if signal.getsignal(signal.SIGALRM) != self._on_alarm:  # a task before took it
+                signal.signal(signal.SIGALRM, self._on_alarm)
             self._armed = SoftTimeLimitExceeded
             signal.setitimer(signal.ITIMER_REAL, max(soft_limit_s, 1e-6), _ALARM_AGAIN_S)
         else:
@@ -114,17 +117,18 @@ class MainThreadGuard:
 class ThreadGuard:
     """Raises exceptions in a task on any thread, asynchronously."""
 
-    __slots__ = ("_lock", "_thread", "_ticket", "_watch")
+    __slots__ = ("_lock", "_ticket", "_watch", "thread")
 
     def __init__(self, watch: DeadlineWatch):
         self._watch = watch
-        self._thread: int | None = None
+        #: Ident of the thread that runs the task now.
+        self.thread: int | None = None
         self._ticket: int | None = None
         self._lock = threading.Lock()
 
     def begin(self, soft_limit_s: float | None) -> None:
         """Arm the limit; called on the task's thread."""
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
         if soft_limit_s is not None:
             self._ticket = self._watch.after(
                 soft_limit_s, lambda: self.interrupt(SoftTimeLimitExceeded)
@@ -133,7 +137,7 @@ class ThreadGuard:
     def end(self) -> None:
         """Disarm the limit; called on the task's thread."""
         with self._lock:
-            thread, self._thread = self._thread, None
+            thread, self.thread = self.thread, None
             if thread is not None:
                 withdraw_from_thread(thread)
         ticket, self._ticket = self._ticket, None
@@ -143,7 +147,37 @@ class ThreadGuard:
     def interrupt(self, error: type[BaseException]) -> bool:
         """Raise `error` in the task, if it still runs."""
         with self._lock:
-            return self._thread is not None and raise_in_thread(self._thread, error)
+            return self.thread is not None and raise_in_thread(self.thread, error)
+
+
+class PoolGuard(ThreadGuard):
+    """Has a pool raise the exceptions, one that declares INTERRUPT.
+
+    Args:
+        watch: Calls back at the soft limit.
+        raise_in_job: `Pool.interrupt` of the job.
+    """
+
+    __slots__ = ("_raise_in_job",)
+
+    def __init__(self, watch: DeadlineWatch, raise_in_job: Callable[[type[BaseException]], bool]):
+        super().__init__(watch)
+        self._raise_in_job = raise_in_job
+
+    def interrupt(self, error: type[BaseException]) -> bool:
+        """Raise `error` in the task, if it still runs."""
+        with self._lock:
+            return self.thread is not None and self._raise_in_job(error)
+
+
+def _as_cancellation(error: type[BaseException]) -> type[BaseException]:
+    """Return `error` as an exception that is a cancellation too.
+
+    What coroutines wait in (task groups, `wait_for`, locks) cleans up after a cancellation, and
+    after nothing else: after another exception it leaves tasks running, or others waiting.
+    """
+    names = {"__module__": error.__module__, "__doc__": error.__doc__}
+    return type(error.__name__, (error, asyncio.CancelledError), names)
 
 
 class Interruptible:
@@ -153,11 +187,14 @@ class Interruptible:
     `interrupt` asked for into its error, at the await where the coroutine stands.
     """
 
-    __slots__ = ("_coroutine", "_error", "_task")
+    __slots__ = ("_error", "_raised", "_raised_as", "_task", "coroutine")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]):
-        self._coroutine = coroutine
+        self.coroutine = coroutine
         self._error: type[BaseException] | None = None
+        #: What the coroutine was interrupted with last, and as which class it sees it.
+        self._raised: type[BaseException] | None = None
+        self._raised_as: type[BaseException] = BaseException
         self._task: Any = None
 
     def interrupt(self, task: Any, error: type[BaseException]) -> None:
@@ -166,13 +203,18 @@ class Interruptible:
         task.cancel()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        inner = self._coroutine.__await__()
+        inner = self.coroutine.__await__()
         raised: BaseException | None = None
         while True:
             try:
                 waits_for = inner.send(None) if raised is None else inner.throw(raised)
             except StopIteration as stop:
                 return stop.value
+            except BaseException as exc:
+                if self._raised is None or not _is_only(exc, self._raised_as):
+                    raise
+                plain = self._raised(*exc.args if isinstance(exc, self._raised) else ())
+                raise plain.with_traceback(exc.__traceback__) from None
             raised = None
             try:
                 yield waits_for
@@ -183,7 +225,15 @@ class Interruptible:
                 else:
                     # Not cancelled after all, as timeouts and groups inside must know.
                     self._task.uncancel()
-                    raised = error()
+                    self._raised, self._raised_as = error, _as_cancellation(error)
+                    raised = self._raised_as()
+
+
+def _is_only(exc: BaseException, kind: type[BaseException]) -> bool:
+    """Tell whether `exc` is of `kind`, or a group of nothing else."""
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(kind)[1] is None
+    return isinstance(exc, kind)
 
 
 class DeadlineWatch:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from umbel.clock import SYSTEM_CLOCK
 from umbel.errors import BrokerUnavailableError
 from umbel.interfaces.broker import Capability
 
 if TYPE_CHECKING:
+    from umbel.clock import Clock
     from umbel.interfaces.backend import Backend
     from umbel.interfaces.broker import Broker
     from umbel.interfaces.coordinator import Coordinator, Subscription
@@ -35,6 +37,8 @@ _POLL_S = 5.0
 _RETRY_S = 1.0
 #: Parts of the lease between two renewals, and between two tries of one that fails.
 _RENEW_PART, _RETRY_PART = 1 / 3, 1 / 20
+#: Part of the lease in which, after an outage, other nodes may still renew theirs.
+_WARY_PART = 1 / 2
 #: Seconds that the end of a node waits for its threads, each of which may be in a call.
 _JOIN_S = 5.0
 
@@ -46,6 +50,9 @@ class ControlMessage(msgspec.Struct, frozen=True):
     arguments: dict[str, Any] = {}
     #: Names of the nodes that are meant; None: all.
     destination: list[str] | None = None
+    #: Channel to answer on, and what the answer is to be called; None: no answer is wanted.
+    reply_to: str | None = None
+    ticket: str | None = None
 
 
 _decode_control = msgspec.json.Decoder(ControlMessage).decode
@@ -64,6 +71,7 @@ class Node:
         on_lease: Callable[[float, float], object],
         on_control: Callable[[ControlMessage], object],
         on_heartbeat: Callable[[], object] = lambda: None,
+        clock: Clock = SYSTEM_CLOCK,
     ):
         """Prepare; `start` begins.
 
@@ -75,36 +83,50 @@ class Node:
                 lease holds.
             on_control: Told of each command for this node.
             on_heartbeat: Told after each renewal; of a broker without leases, never.
+            clock: Where to read the time.
         """
         self._identity, self._broker = identity, broker
         self._backend, self._coordinator = backend, coordinator
         self._on_lease, self._on_control = on_lease, on_control
-        self._on_heartbeat = on_heartbeat
+        self._on_heartbeat, self._clock = on_heartbeat, clock
         self._has_lease = Capability.LEASE in broker.capabilities
         self._stopped = threading.Event()
         self._subscription: Subscription | None = None
         self._lease_since = -math.inf
+        #: When the broker last answered, and until when dead nodes are not looked for.
+        self._renewed_at = math.inf
+        self._wary_until = -math.inf
         self._is_failing = False
         self._is_deaf = False
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Take the lease, then keep it. Raises: BrokerError: the broker refuses."""
+        self.join()
         if self._has_lease:
-            who = self._identity
-            try:
-                self._broker.join(who.node, f"{who.node}/supervisor", lease_s=who.lease_s)
-            except BrokerUnavailableError as exc:
-                logger.error("can't take this node's lease yet, trying again: %s", exc)
-            else:
-                self._renew()
             self._run_in_thread(self._renew_forever, "umbel-lease")
-        else:
-            self._on_lease(-math.inf, math.inf)
         if self._backend is not None:
             self._run_in_thread(self._sweep_forever, "umbel-janitor")
         if self._coordinator is not None:
             self._run_in_thread(self._listen_forever, "umbel-control")
+
+    def join(self) -> None:
+        """Take the lease, where the broker has leases. Raises: BrokerError: it refuses."""
+        if not self._has_lease:
+            self._on_lease(-math.inf, math.inf)
+            return
+        who = self._identity
+        try:
+            self._broker.join(who.node, f"{who.node}/supervisor", lease_s=who.lease_s)
+        except BrokerUnavailableError as exc:
+            logger.error("can't take this node's lease yet, trying again: %s", exc)
+        else:
+            self._renew()
+
+    def beat(self) -> None:
+        """Renew the lease, and give back what nodes hold whose lease has run out."""
+        if self._has_lease and self._renew():
+            self._recover()
 
     def _run_in_thread(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -120,20 +142,25 @@ class Node:
         ends_at = time.monotonic() + _JOIN_S
         for thread in threads:
             thread.join(max(0.0, ends_at - time.monotonic()))
-        if self._has_lease and threads:
-            try:
-                self._broker.leave(self._identity.node)
-            except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
-                logger.warning(
-                    "can't end this node's lease, others will take over when it runs out: %s", exc
-                )
+        if threads:
+            self.leave()
+
+    def leave(self) -> None:
+        """Give the lease up, and all that is held under it. Never raises."""
+        if not self._has_lease:
+            return
+        try:
+            self._broker.leave(self._identity.node)
+        except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
+            logger.warning(
+                "can't end this node's lease, others will take over when it runs out: %s", exc
+            )
 
     # -- the lease ----------------------------------------------------------------------------
 
     def _renew_forever(self) -> None:
         while not self._stopped.wait(self._pause_s()):
-            if self._renew():
-                self._recover()
+            self.beat()
 
     def _pause_s(self) -> float:
         part = _RETRY_PART if self._is_failing else _RENEW_PART
@@ -141,7 +168,7 @@ class Node:
 
     def _renew(self) -> bool:
         """Renew the lease; tell whether the broker answered."""
-        asked_at = time.monotonic()
+        asked_at = self._clock.monotonic()
         lease_s = self._identity.lease_s
         try:
             was_valid = self._broker.renew(self._identity.node, lease_s=lease_s)
@@ -151,10 +178,14 @@ class Node:
             self._is_failing = True
             return False
         self._is_failing = False
+        answered_at = self._clock.monotonic()
+        if answered_at - self._renewed_at > lease_s:
+            self._wary_until = answered_at + lease_s * _WARY_PART
+        self._renewed_at = answered_at
         if not was_valid:
             # Others may have what was held until now: who settles it asks the broker first.
             logger.warning("this node's lease had run out; it is valid again")
-            self._lease_since = time.monotonic()
+            self._lease_since = self._clock.monotonic()
         try:
             self._on_lease(self._lease_since, asked_at + lease_s)
         except Exception:
@@ -163,6 +194,8 @@ class Node:
         return True
 
     def _recover(self) -> None:
+        if self._clock.monotonic() < self._wary_until:
+            return  # an outage, or this node was held up: the others first get to renew theirs
         try:
             recovered = self._broker.recover_expired()
         except Exception as exc:  # noqa: BLE001 - as above

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from umbel.messages import Delivery, Message
+from umbel.messages import Burial, Delivery, Malformed, Message
 from umbel.outcomes import (
     ErrorInfo,
     Failure,
@@ -20,6 +20,7 @@ from umbel.outcomes import (
 )
 from umbel.results.codec import encode_result
 from umbel.states import State
+from umbel.worker.burials import Burials
 from umbel.worker.decode import header_id
 from umbel.worker.follow_ups import follow_ups
 from umbel.worker.jobs import Job, Settlement
@@ -37,10 +38,10 @@ class Plan(msgspec.Struct, frozen=True):
     follow_ups: list[Message] = []
     #: Give it back, after so many seconds; None: it is done with.
     give_back_s: float | None = None
-    #: Put it with the dead letters, for this reason.
-    bury: str | None = None
+    #: Put it with the dead letters so.
+    bury: Burial | None = None
     #: Acknowledged before it ran.
-    acked: bool = False
+    acked: bool | None = False
 
 
 class Planner:
@@ -54,6 +55,7 @@ class Planner:
         self._extended: bool = conf.result_extended
         self._expires: float | None = conf.result_expires
         self._store_errors: bool = conf.task_store_errors_even_if_ignored
+        self._burials = Burials(conf.task_dead_letter, hostname)
 
     def plan(self, settlement: Settlement) -> Plan:
         """Return what `settlement` comes to."""
@@ -61,12 +63,11 @@ class Planner:
         acked = settlement.acked
         if isinstance(outcome, Rejected) and outcome.requeue:
             return Plan(delivery, give_back_s=outcome.delay_s, acked=acked)
-        plan_bury = _bury_reason(outcome, job)
         return Plan(
             delivery,
             result=self.result(settlement),
             follow_ups=follow_ups(job, outcome, self._host) if job is not None else [],
-            bury=plan_bury,
+            bury=self._burials.of(settlement),
             acked=acked,
         )
 
@@ -146,7 +147,7 @@ class Planner:
             state=state,
             body=body,
             token=delivery.token,
-            retries=request.retries if request is not None else 0,
+            retries=request.result_order if request is not None else _order(delivery.message),
             ttl_s=self._expires if ttl_s is None else ttl_s,
         )
 
@@ -162,14 +163,6 @@ class Planner:
         }
 
 
-def _bury_reason(outcome: Outcome, job: Job | None) -> str | None:
-    """Return why the message goes to the dead letters; None: it doesn't."""
-    match outcome:
-        case Rejected(reason):
-            return reason
-        case Failure(error, _, _, reason):
-            if reason is None and job is not None and not job.runner.acks_on_failure:
-                return f"failed: {error.summary}"
-            return reason
-        case _:
-            return None
+def _order(message: Message | Malformed) -> int:
+    """Return how many attempts at a task came before that wasn't decoded."""
+    return message.result_order if isinstance(message, Message) else 0

@@ -12,26 +12,29 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from umbel.error_info import error_info
-from umbel.errors import SoftTimeLimitExceeded
 from umbel.outcomes import Failure, Outcome, Rejected
 from umbel.worker import loops
 from umbel.worker.board import Board, slot_key
-from umbel.worker.execute import run_async, run_sync
+from umbel.worker.dumps import Run
 from umbel.worker.jobs import Job, Settlement
-from umbel.worker.limits import DeadlineWatch, Interruptible, ThreadGuard
+from umbel.worker.limits import DeadlineWatch
+from umbel.worker.pooled_job import PooledJob
+from umbel.worker.quarantine import Quarantine, patience_s
 from umbel.worker.report import log_finished
+from umbel.worker.slot_names import slot_name
 from umbel.worker.solo import MAX_BACKLOG
 from umbel.worker.unfinished import unfinished
+from umbel.worker.watchdog import Pulse
 
 if TYPE_CHECKING:
     from umbel.interfaces.pool import Pool
     from umbel.messages import Delivery
     from umbel.worker.consumer import Consumer
+    from umbel.worker.memory import MemoryMeter
 
 logger = logging.getLogger("umbel.worker")
 
@@ -47,74 +50,6 @@ _MEND_S = 0.5
 _FETCH_MOST = 200
 
 
-class PooledJob:
-    """A job in a slot of the pool."""
-
-    def __init__(self, lane: PooledLane, job: Job, slot: int):
-        self._lane, self.job, self.slot = lane, job, slot
-        self.is_coroutine = job.runner.is_coroutine
-        self.begun_at: float | None = None
-        self.marked = False
-        self._guard = ThreadGuard(lane.watch)
-        self._handle: Interruptible | None = None
-        self._loop: Any = None
-        self._task: Any = None
-
-    def run(self) -> None:
-        """Run the task on this thread; an ``async def`` task on a loop of its own."""
-        try:
-            if not self._lane.begin(self):
-                return
-            if self.is_coroutine:
-                loops.run_to_end(self._lane.loop_of_thread(), self._run_coroutine())
-            else:
-                self._lane.finished(self, run_sync(self.job, self._guard, self._lane.now))
-        except BaseException as exc:  # noqa: BLE001 - no error may cost the pool a slot
-            self._lane.broke(self, exc)
-
-    def arun(self) -> Coroutine[Any, Any, None]:
-        """Run the task on the running loop."""
-        return self._arun()
-
-    async def _arun(self) -> None:
-        try:
-            if self.job.early_ack:  # asks the broker: not on the loop that others run on
-                may_run = await asyncio.to_thread(self._lane.begin, self)
-            else:
-                may_run = self._lane.begin(self)
-            if may_run:
-                await self._run_coroutine()
-        except BaseException as exc:  # noqa: BLE001 - as above
-            self._lane.broke(self, exc)
-
-    async def _run_coroutine(self) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        limit, timer = self.job.soft_limit_s, None
-
-        def running(handle: Interruptible) -> None:
-            nonlocal timer
-            self._handle = handle
-            if limit is not None:
-                timer = self._loop.call_later(
-                    limit, handle.interrupt, self._task, SoftTimeLimitExceeded
-                )
-
-        outcome = await run_async(self.job, self._lane.now, running)
-        self._handle = None
-        if timer is not None:
-            timer.cancel()
-        self._lane.finished(self, outcome)
-
-    def interrupt(self, error: type[BaseException]) -> None:
-        """Raise `error` in the task, if it runs."""
-        handle = self._handle
-        if handle is None:
-            self._guard.interrupt(error)
-            return
-        with suppress(RuntimeError):  # its loop was closed: it runs no more
-            self._loop.call_soon_threadsafe(handle.interrupt, self._task, error)
-
-
 class PooledLane:
     """Runs as many tasks at once as its pool has slots."""
 
@@ -126,10 +61,22 @@ class PooledLane:
         board: Board | None = None,
         burst: bool = False,
         max_tasks: int | None = None,
+        meter: MemoryMeter | None = None,
     ):
-        """`burst`: end when the queues are empty; `max_tasks`: end after so many."""
-        self._consumer, self._pool, self._board, self._burst = consumer, pool, board, burst
-        self._max_tasks = max_tasks
+        """Run in the slots of `pool`.
+
+        Args:
+            consumer: Whose deliveries to run.
+            pool: Where to.
+            board: What is shared with a supervisor; None: there is none.
+            burst: End when the queues are empty.
+            max_tasks: End after so many; None: don't.
+            meter: Tells when the process has grown so large that it is to end; None: never.
+        """
+        self._consumer, self.pool, self._board, self._burst = consumer, pool, board, burst
+        self._max_tasks, self._meter = max_tasks, meter
+        self._by_receipt = consumer.by_receipt
+        self._quarantine = Quarantine()
         self.now = consumer.host.clock.time
         self.watch = DeadlineWatch()
         #: Guards what follows; notified when any of it changes. Never held during I/O.
@@ -145,12 +92,13 @@ class PooledLane:
         self._settler_thread = threading.Thread(
             target=self._settle_forever, name="umbel-settler", daemon=True
         )
+        self._pulse = Pulse(consumer.source, board, self._settler_thread)
 
     # -- the consumer thread ------------------------------------------------------------------
 
     def run(self) -> None:
         """Consume until the consumer is told to stop, or the queues are empty in a burst."""
-        self._pool.start()
+        self.pool.start()
         self._settler_thread.start()
         try:
             while not self._consumer.stopping.is_set():
@@ -167,11 +115,15 @@ class PooledLane:
         """Receive and begin a batch; tell whether a burst is over."""
         consumer = self._consumer
         self._give_back()
+        if self._quarantine:
+            self._isolate()
+            return False
         free = self._wait_for_slots()
         if not free:
+            self._pulse.beat()
             return False
         consumer.source.reconcile(self._known())
-        batch = consumer.source.receive(
+        batch = self._pulse.receive(
             max_messages=min(free, _FETCH_MOST), wait_s=0.0 if self._burst else _WAIT_S
         )
         if not batch:
@@ -180,7 +132,10 @@ class PooledLane:
             self._owed += batch
             return False
         consumer.refresh_revocations()
-        self._submit(consumer.intake.take(batch))
+        jobs = consumer.intake.take(batch)
+        if any(job.delivery.strikes for job in jobs):
+            jobs = self._quarantine.keep(jobs, time.monotonic())
+        self._submit(jobs)
         with self._changed:  # what was not to run waits for the settler
             self._changed.notify_all()
         return False
@@ -194,6 +149,23 @@ class PooledLane:
                 return 0
             return len(self._free)
 
+    def _isolate(self) -> None:
+        """Begin what is to run alone once nothing else runs; nothing else begins meanwhile."""
+        self._pulse.beat()
+        with self._changed:
+            if self._running:
+                self._changed.wait(1.0)
+            is_empty = not self._running
+        if is_empty:
+            job = self._quarantine.next()
+            self._submit([job] if job is not None else [])
+            return
+        for job in self._quarantine.give_up(time.monotonic()):
+            later = Rejected("it is to run alone", requeue=True, delay_s=patience_s(job))
+            self._consumer.settler.add(Settlement(job.delivery, later, job, self.now()))
+        with self._changed:
+            self._changed.notify_all()  # the settler
+
     def _submit(self, jobs: Sequence[Job]) -> None:
         pooled = []
         with self._changed:
@@ -204,11 +176,12 @@ class PooledLane:
                 one = self._running[slot] = PooledJob(self, job, slot)
                 pooled.append(one)
         if pooled:
-            self._pool.submit(pooled)
+            self.pool.submit(pooled)
 
     def _known(self) -> set[str]:
         with self._changed:
             held = {one.job.delivery.receipt for one in self._running.values()}
+            held.update(job.delivery.receipt for job in self._quarantine.waiting)
         return held | self._consumer.settler.pending_receipts()
 
     def _is_idle(self) -> bool:
@@ -226,6 +199,7 @@ class PooledLane:
 
     def _finish(self) -> None:
         """Wait for what runs; how long is up to whoever stopped the lane (see `give_up`)."""
+        self._owed += [job.delivery for job in self._quarantine.clear()]
         self._give_back()
         with self._changed:
             while self._running and not self._given_up.is_set():
@@ -237,7 +211,7 @@ class PooledLane:
             self._changed.notify_all()
         self._settler_thread.join()
         self.watch.stop()
-        if self._pool.stop(timeout_s=0.5):
+        if self.pool.stop(timeout_s=0.5):
             for loop in self._loops.values():
                 loops.close(loop)
 
@@ -252,8 +226,9 @@ class PooledLane:
             return False
         one.begun_at = time.monotonic()
         if self._board is not None:
-            key = slot_key(one.job.delivery.receipt)
-            self._board.begin(one.slot, key, one.begun_at, one.job.hard_limit_s)
+            delivery = one.job.delivery
+            name = delivery.receipt if self._by_receipt else slot_name(delivery.message)
+            self._board.begin(one.slot, slot_key(name), one.begun_at, one.job.hard_limit_s)
         return True
 
     def finished(self, one: PooledJob, outcome: Outcome) -> None:
@@ -295,11 +270,15 @@ class PooledLane:
         with self._changed:
             if self._running.pop(one.slot, None) is not None:
                 self._free.append(one.slot)
-                self._done += 1
-                if self._board is not None:
-                    self._board.count_done(self._done)
+                if one.begun_at is not None:
+                    self._done += 1
+                    if self._board is not None:
+                        self._board.count_done(self._done)
             self._changed.notify_all()
-        if self._max_tasks is not None and self._done >= self._max_tasks:
+        is_worn = self._max_tasks is not None and self._done >= self._max_tasks
+        if is_worn or (self._meter is not None and self._meter.is_over(time.monotonic())):
+            if self._board is not None:
+                self._board.set_retiring()
             self.stop()
 
     # -- from other threads -------------------------------------------------------------------
@@ -316,6 +295,27 @@ class PooledLane:
             running = list(self._running.values())
         for one in running:
             one.interrupt(error)
+
+    def runs(self) -> list[Run]:
+        """Return what runs now, for people. Takes no lock."""
+        return [one.seen() for one in list(self._running.values())]
+
+    def running(self) -> list[tuple[Job, float]]:
+        """Return what runs, and since when (monotonic seconds)."""
+        with self._changed:
+            found = [(one.job, one.begun_at) for one in self._running.values()]
+        return [(job, begun_at) for job, begun_at in found if begun_at is not None]
+
+    def unstarted(self) -> list[Job]:
+        """Return what is held and hasn't begun."""
+        with self._changed:
+            waiting = [one.job for one in self._running.values() if one.begun_at is None]
+            return waiting + list(self._quarantine.waiting)
+
+    @property
+    def done(self) -> int:
+        """How many tasks it has run."""
+        return self._done
 
     def give_up(self) -> None:
         """Give back what runs, for a process that is about to end. The runs go on until then."""

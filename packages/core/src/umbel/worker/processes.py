@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection
@@ -18,8 +20,9 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 
+from umbel.outcomes import Outcome
 from umbel.worker.board import Board
-from umbel.worker.child import ChildSpec, child_main
+from umbel.worker.child import DUMP, ChildSpec, child_main
 from umbel.worker.preload import MODULES_VARIABLE, PATH_VARIABLE
 from umbel.worker.surroundings import current_folder
 
@@ -37,10 +40,30 @@ class Child:
     def __init__(self, spec: ChildSpec, process: BaseProcess, pipe: Connection, board: Board):
         self.spec, self._process, self._pipe, self.board = spec, process, pipe, board
         self.pid = process.pid or 0
+        #: Monotonic seconds.
+        self.born_at = time.monotonic()
         self.was_ready = False
+        #: Its work is to end or has ended, and it doesn't count in the pool any more.
+        self.is_retiring = False
+        #: Whether it doesn't come round any more.
+        self.is_stuck = False
+        #: Since when its work is known to have ended in order (monotonic seconds).
+        self.ended_at: float | None = None
         #: Whether it was ended from here.
         self.was_killed = False
+        #: Why, where that is the fault of what it ran.
+        self.fault: str | None = None
+        #: By slot key: what comes of the tasks that it was ended for.
+        self.doomed: dict[bytes, Outcome] = {}
+        #: Memory when it was last looked at; None: not known.
+        self.memory_bytes: int | None = None
         self._pidfd = _open_pidfd(self.pid)
+        self._telling = threading.Lock()
+
+    @property
+    def index(self) -> int:
+        """Its number in the pool."""
+        return self.spec.index
 
     @property
     def sentinel(self) -> int:
@@ -53,9 +76,28 @@ class Child:
         return not connection.wait([self.sentinel], 0)
 
     def tell(self, command: bytes) -> None:
-        """Send a command; a child that is gone hears none."""
-        with suppress(OSError):
+        """Send a command; a child that is gone hears none. Any thread."""
+        with suppress(OSError), self._telling:
             self._pipe.send_bytes(command)
+
+    def ask_for_dump(self) -> None:
+        """Have it dump its stacks; one thread asks, and waits for the answer."""
+        while self.has_dumped(0):  # an answer that came too late for the one before
+            pass
+        self.tell(DUMP)
+
+    def has_dumped(self, wait_s: float) -> bool:
+        """Tell whether it says within `wait_s` seconds that it has; one that is gone never does."""
+        try:
+            return self._pipe.poll(wait_s) and bool(self._pipe.recv_bytes())
+        except (OSError, EOFError):
+            return False
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, where the system can't send it to another process by mistake."""
+        with suppress(OSError), self._telling:
+            if self._pidfd is not None:
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
         """End it at once."""
@@ -74,8 +116,10 @@ class Child:
             self._process.close()
         self._pipe.close()
         self.board.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
+        with self._telling:
+            pidfd, self._pidfd = self._pidfd, None
+        if pidfd is not None:
+            os.close(pidfd)
         return exitcode
 
 

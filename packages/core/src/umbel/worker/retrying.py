@@ -14,7 +14,7 @@ import msgspec
 
 from umbel.clock import to_iso
 from umbel.error_info import error_info
-from umbel.errors import InvalidTaskError, Retry
+from umbel.errors import EncodeError, InvalidTaskError, Retry
 from umbel.messages import Message
 from umbel.outcomes import Retry as RetryOutcome
 from umbel.retries import matches, retry_delay
@@ -123,4 +123,11 @@ def _new_body(
     serializer = job.runner.serializers(message.content_type)
     headers.pop("compression", None)
     headers["argsrepr"], headers["kwargsrepr"] = repr(tuple(args))[:1024], repr(kwargs)[:1024]
-    return {"body": serializer.dumps([args, kwargs, embed])}
+    body = serializer.dumps([args, kwargs, embed])
+    limit = job.runner.message_max_bytes
+    if len(body) > limit:
+        raise EncodeError(
+            f"the new arguments of retry() take {len(body)} bytes, which is over "
+            f"task_message_max_bytes ({limit}); pass a reference to the data"
+        )
+    return {"body": body}

@@ -42,6 +42,8 @@ class Runner:
 
         self.early_ack: bool = not task.acks_late
         self.acks_on_failure: bool = task.acks_on_failure_or_timeout
+        #: When a failure is a dead letter; None: as the setting says.
+        self.dead_letter: str | None = task.dead_letter
         self.rejects_on_lost: bool = task.reject_on_worker_lost
         self.soft_limit_s: float | None = task.soft_time_limit
         self.hard_limit_s: float | None = task.time_limit
@@ -51,6 +53,9 @@ class Runner:
         self.track_started: bool = task.track_started
         self.result_ttl_s: float | None = task.result_expires
         self.result_serializer = host.serializer(conf.result_serializer)
+        self.result_max_bytes: int = conf.result_max_bytes
+        #: Of a retry's new arguments.
+        self.message_max_bytes: int = conf.task_message_max_bytes
         #: Serializers by name or content type, for a retry's new arguments.
         self.serializers = host.serializer
 

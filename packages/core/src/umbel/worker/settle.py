@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -21,15 +21,19 @@ from umbel.error_info import error_info
 from umbel.errors import QueueFullError, TaskError, UmbelError
 from umbel.events import notify
 from umbel.interfaces.broker import Capability
+from umbel.messages import Burial, DeathKind
 from umbel.outcomes import Failure, Rejected, Revoked, StoredResult
 from umbel.worker.decode import header_id
 from umbel.worker.jobs import Settlement
 from umbel.worker.planning import Plan, Planner
+from umbel.worker.rates import OVER_LIMIT
+from umbel.worker.unsure import made_sure
 
 if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
     from umbel.interfaces.broker import Broker
     from umbel.messages import Delivery
+    from umbel.worker.fates import Fates
     from umbel.worker.host import Host
     from umbel.worker.journal import Journal
     from umbel.worker.lease import LeaseView
@@ -62,6 +66,8 @@ class Settler:
         journal: Journal | None = None,
         lease: LeaseView | None = None,
         consumer: str | None = None,
+        jitter: Callable[[], float] = random.random,
+        fates: Fates | None = None,
     ):
         """Settle for `consumer`.
 
@@ -70,11 +76,13 @@ class Settler:
             lease: The node's lease: where it may have run out, the broker is asked what is still
                 held before anything is stored or sent.
             consumer: Whose deliveries these are; None: of several, who are known to hold them.
+            jitter: Returns a number from 0 to below 1, for the pauses of an outage.
+            fates: Where what is known of tasks is dropped once they are settled.
         """
         self._host, self._broker, self._backend = host, broker, backend
         self._consumer = consumer if Capability.LEASE in broker.capabilities else None
         self._lease = lease if self._consumer is not None else None
-        self._planner = planner
+        self._planner, self._fates = planner, fates
         self._journal = journal
         self._pending: list[Settlement] = []
         self._settling: list[Settlement] = []
@@ -82,8 +90,12 @@ class Settler:
         self._flushing = threading.Lock()
         #: By receipt: how often broker or backend refused the outcome.
         self._refusals: Counter[str] = Counter()
+        #: Whether there ever was one that may have been acknowledged.
+        self._has_unsure = False
+        self._monotonic, self._jitter = host.clock.monotonic, jitter
         self._pause_s = 0.0
-        self._not_before = 0.0
+        #: By the app's clock and by the machine's: one that nobody moves shall hang nobody.
+        self._not_before = self._machine_not_before = 0.0
         #: What the last flush failed with; None while all is well.
         self.outage: Exception | None = None
 
@@ -97,6 +109,16 @@ class Settler:
         with self._lock:
             both = (*self._settling, *self._pending)
             return {settlement.delivery.receipt for settlement in both}
+
+    def forget(self, taken: Collection[tuple[str, int]]) -> None:
+        """Drop what isn't settled yet of these receipts and tokens: others have taken it over."""
+        if taken:
+            with self._lock:
+                self._pending = [
+                    each
+                    for each in self._pending
+                    if each.acked or (each.delivery.receipt, each.delivery.token) not in taken
+                ]
 
     def note_early(self, delivery: Delivery) -> None:
         """Note a delivery that is about to be acknowledged and run: its broker will forget it."""
@@ -116,6 +138,11 @@ class Settler:
             self._pending.append(settlement)
             return self._journal is None or self._journal.note(settlement)
 
+    def add_unsure(self, settlement: Settlement) -> None:
+        """Take in what may have been acknowledged and was not run (`umbel.worker.unsure`)."""
+        self._has_unsure = True
+        self.add(settlement)
+
     def flush(self, *, force: bool = False) -> bool:
         """Settle all that waits; False: an outage holds some of it.
 
@@ -124,8 +151,7 @@ class Settler:
         if not self._pending:
             return True
         with self._flushing:
-            now = time.monotonic()
-            if self.outage is not None and now < self._not_before and not force:
+            if self.outage is not None and not force and self._is_pausing():
                 return False
             with self._lock:
                 batch, self._pending = self._pending, []
@@ -153,21 +179,30 @@ class Settler:
 
     def drain(self, given_up: threading.Event) -> None:
         """Settle all that waits, through an outage, until that is done or `given_up`."""
+        with self._flushing:  # what another thread is settling may come back
+            pass
         done = self.flush(force=True)
         while not done and not given_up.wait(_FIRST_PAUSE_S):
             done = self.flush()
 
     # -- outages --------------------------------------------------------------------------------
 
-    def _attempt(self, batch: list[Settlement]) -> list[Settlement]:
-        """Settle `batch`; return what is left of it, to be tried again."""
+    def _attempt(self, batch: list[Settlement], *, is_last: bool = False) -> list[Settlement]:
+        """Settle `batch`; return what is left of it, to be tried again.
+
+        Args:
+            is_last: It is a single one that was refused a moment ago.
+        """
         try:
             self._settle(batch)
         except _OUTAGES as exc:
             self._note_outage(exc, len(batch))
             return batch
         except Exception as exc:  # noqa: BLE001 - a plugin's own errors are told by `_refused`
-            if len(batch) > 1:
+            if not self._are_usable():
+                self._note_outage(exc, len(batch))
+                return batch
+            if not is_last:
                 return self._one_by_one(batch)
             if isinstance(exc, QueueFullError):
                 self._note_outage(exc, 1)
@@ -179,11 +214,25 @@ class Settler:
         """Settle each alone, since one of them is refused: it shall not hold up the others."""
         left: list[Settlement] = []
         for index, settlement in enumerate(batch):
-            kept = self._attempt([settlement])
+            kept = self._attempt([settlement], is_last=True)
             left += kept
             if kept and isinstance(self.outage, _OUTAGES):
                 return left + batch[index + 1 :]
         return left
+
+    def _are_usable(self) -> bool:
+        """Tell whether broker and backend can be used at all; if so, they refuse an outcome.
+
+        A file that is gone, foreign or read-only refuses too, whatever it is asked for.
+        """
+        try:
+            self._broker.check()
+            if self._backend is not None:
+                self._backend.check()
+        except Exception as exc:  # noqa: BLE001 - as everywhere here
+            logger.debug("an outcome is refused by what can't be used now: %s", exc)
+            return False
+        return True
 
     def _refused(self, settlement: Settlement, exc: Exception) -> list[Settlement]:
         """Let a task fail whose outcome nobody takes; return it where that can't be stored too."""
@@ -220,14 +269,21 @@ class Settler:
             )
         self.outage = exc
         self._pause_s = min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-        jittered = self._pause_s * (0.5 + random.random() / 2)
-        self._not_before = time.monotonic() + jittered
+        jittered = self._pause_s * (0.5 + self._jitter() / 2)
+        self._not_before = self._monotonic() + jittered
+        self._machine_not_before = time.monotonic() + jittered
+
+    def _is_pausing(self) -> bool:
+        is_over = time.monotonic() >= self._machine_not_before
+        return not is_over and self._monotonic() < self._not_before
 
     # -- settling -------------------------------------------------------------------------------
 
     def _settle(self, batch: Sequence[Settlement]) -> None:
         """Do it. Raises what broker and backend do: unknown how far it got; all repeatable."""
-        if self._lease is not None and _in_doubt(batch, self._lease):
+        if self._has_unsure:
+            batch = self._made_sure(batch)
+        if self._lease is not None and _in_doubt(batch, self._lease, self._monotonic()):
             batch = self._still_held(batch)
         plans = [self._plan(settlement) for settlement in batch]
         plans = self._not_superseded(plans, self._store(plans))
@@ -241,6 +297,9 @@ class Settler:
                 _ids(lost),
             )
         self._put_away(plans)
+        if self._fates is not None:
+            settled = [each.delivery for each in plans if each.give_back_s is None]
+            self._fates.forget_marked(settled)
         self._tell(batch)
 
     def _still_held(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
@@ -259,6 +318,16 @@ class Settler:
                 _ids([each.delivery for each in lost]),
             )
         return kept
+
+    def _made_sure(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
+        lease = self._lease
+
+        def may_be_elsewhere(settlement: Settlement) -> bool:
+            return lease is not None and _in_doubt([settlement], lease, self._monotonic())
+
+        return made_sure(
+            batch, lambda: None if self._consumer is None else self._held(), may_be_elsewhere
+        )
 
     def _held(self) -> dict[str, int]:
         """Return what the broker thinks is held by this consumer: receipt and token."""
@@ -279,7 +348,8 @@ class Settler:
                 result = self._planner.result(failed)
             except Exception:  # noqa: BLE001 - then the dead letter alone tells of it
                 result = None
-            return Plan(settlement.delivery, result=result, bury=reason, acked=settlement.acked)
+            bury = Burial(settlement.delivery, reason, DeathKind.UNDELIVERABLE)
+            return Plan(settlement.delivery, result=result, bury=bury, acked=settlement.acked)
 
     def _store(self, plans: Sequence[Plan]) -> set[str]:
         """Store the results; return the ids of those that were refused for newer ones."""
@@ -313,7 +383,7 @@ class Settler:
 
     def _put_away(self, plans: Sequence[Plan]) -> None:
         plans = [each for each in plans if not each.acked]
-        buried = [(each.delivery, each.bury) for each in plans if each.bury is not None]
+        buried = [each.bury for each in plans if each.bury is not None]
         if buried:
             self._broker.bury(buried)
         back = [(each.give_back_s, each.delivery) for each in plans if each.give_back_s is not None]
@@ -329,16 +399,19 @@ class Settler:
                 logger.info("%s: %s", job.label, outcome.reason)
                 if events.task_revoked:
                     notify(events.task_revoked, job.request, outcome.reason)
+            elif isinstance(outcome, Failure) and outcome.death is DeathKind.UNKNOWN:
+                task_id = header_id(settlement.delivery.message)
+                logger.error("%s: put with the dead letters: %s", task_id, outcome.dead_letter)
             elif isinstance(outcome, Rejected):
                 _log_rejected(settlement, outcome)
                 if events.task_rejected and not outcome.requeue:
                     notify(events.task_rejected, settlement.delivery, outcome.reason)
 
 
-def _in_doubt(batch: Sequence[Settlement], lease: LeaseView) -> bool:
+def _in_doubt(batch: Sequence[Settlement], lease: LeaseView, now: float) -> bool:
     """Tell whether others may have taken over what `batch` settles."""
     since = lease.lease_since
-    return time.monotonic() >= lease.lease_until or any(
+    return now >= lease.lease_until or any(
         settlement.job is not None and settlement.job.received_at < since for settlement in batch
     )
 
@@ -358,6 +431,8 @@ def _log_rejected(settlement: Settlement, outcome: Rejected) -> None:
     if what is None:
         what = f"message {delivery.receipt} of queue {delivery.queue}"
     if outcome.requeue:
-        logger.info("%s: given back: %s", what, outcome.reason)
+        # It may be many times a second that a task is over its limit, and nothing is wrong.
+        level = logging.DEBUG if outcome.reason == OVER_LIMIT else logging.INFO
+        logger.log(level, "%s: given back: %s", what, outcome.reason)
     else:
         logger.error("%s: put with the dead letters: %s", what, outcome.reason)

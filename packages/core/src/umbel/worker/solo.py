@@ -21,16 +21,20 @@ from umbel.errors import SoftTimeLimitExceeded
 from umbel.outcomes import Failure, Outcome
 from umbel.worker import loops
 from umbel.worker.board import Board, slot_key
+from umbel.worker.dumps import Run
 from umbel.worker.execute import run_async, run_sync
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.limits import Interruptible, MainThreadGuard
 from umbel.worker.report import log_finished
+from umbel.worker.slot_names import slot_name
 from umbel.worker.unfinished import unfinished
+from umbel.worker.watchdog import Pulse
 
 if TYPE_CHECKING:
     from umbel.messages import Delivery
     from umbel.worker.consumer import Consumer
     from umbel.worker.limits import ThreadGuard
+    from umbel.worker.memory import MemoryMeter
 
 logger = logging.getLogger("umbel.worker")
 
@@ -62,10 +66,21 @@ class SoloLane:
         board: Board | None = None,
         burst: bool = False,
         max_tasks: int | None = None,
+        meter: MemoryMeter | None = None,
     ):
-        """`burst`: end when the queues are empty; `max_tasks`: end after so many."""
+        """Run on the thread that calls `run`.
+
+        Args:
+            consumer: Whose deliveries to run.
+            guard: How a soft limit reaches a task.
+            board: What is shared with a supervisor; None: there is none.
+            burst: End when the queues are empty.
+            max_tasks: End after so many; None: don't.
+            meter: Tells when the process has grown so large that it is to end; None: never.
+        """
         self._consumer, self._guard, self._board, self._burst = consumer, guard, board, burst
-        self._max_tasks = max_tasks
+        self._max_tasks, self._meter = max_tasks, meter
+        self._by_receipt = consumer.by_receipt
         #: Guards what is unstarted, owed and current. Never held during I/O.
         self._lock = threading.Lock()
         self._unstarted: deque[Job] = deque()
@@ -75,6 +90,9 @@ class SoloLane:
         self._current: Job | None = None
         #: Whether the current one was begun, and not only chosen.
         self._has_begun = False
+        #: Since when (monotonic seconds) it runs, where no board says so.
+        self._begun_at = 0.0
+        self._thread = 0
         #: Counts the jobs begun: the helper tells by it whether a task is still the same.
         self._begun = 0
         self._done = 0
@@ -85,11 +103,13 @@ class SoloLane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awaited: tuple[asyncio.Task[object], Interruptible] | None = None
         self._helper = threading.Thread(target=self._help, name="umbel-helper", daemon=True)
+        self._pulse = Pulse(consumer.source, board, self._helper)
 
     # -- the main thread ----------------------------------------------------------------------
 
     def run(self) -> None:
         """Consume until the consumer is told to stop, or the queues are empty in a burst."""
+        self._thread = threading.get_ident()
         self._helper.start()
         try:
             while not self._consumer.stopping.is_set():
@@ -108,11 +128,12 @@ class SoloLane:
         self._give_back()
         consumer.source.reconcile(settler.pending_receipts())
         if settler.backlog > MAX_BACKLOG:
+            self._pulse.beat()
             settler.flush()
             consumer.stopping.wait(_WAIT_WITH_BACKLOG_S)
             return False
         wait_s = _WAIT_WITH_BACKLOG_S if settler.backlog or self._owed else _WAIT_S
-        batch = consumer.source.receive(
+        batch = self._pulse.receive(
             max_messages=consumer.prefetch.size, wait_s=0.0 if self._burst else wait_s
         )
         if batch:
@@ -132,24 +153,27 @@ class SoloLane:
         self._busy.set()
         began = time.monotonic()
         first_finished: float | None = None
-        ran = size = 0
+        passed = ran = size = 0
         while (job := self._next()) is not None:
             if consumer.intake.may_begin(job):
                 self._run_one(job)
                 ran += 1
                 size += len(getattr(job.delivery.message, "body", b""))
             else:
+                passed += 1
                 self._current = None
             now = time.monotonic()
             if first_finished is None:
                 first_finished = now
             elif now - first_finished >= SETTLE_AFTER_S:
                 consumer.settler.flush()
+                self._weigh(now)
                 first_finished = None
         consumer.settler.flush()
         self._busy.clear()
-        if ran:
-            consumer.prefetch.observe(ran, time.monotonic() - began, size)
+        self._weigh(time.monotonic())
+        if ran + passed:
+            consumer.prefetch.observe(ran + passed, time.monotonic() - began, size)
 
     def _next(self) -> Job | None:
         with self._lock:
@@ -164,9 +188,15 @@ class SoloLane:
 
     def _run_one(self, job: Job) -> None:
         board, settler = self._board, self._consumer.settler
+        if not self._by_receipt and job.delivery.redelivered:
+            settler.flush()  # it may kill the process again, and what is finished would run again
         self._has_begun = True
         if board is not None:
-            board.begin(0, slot_key(job.delivery.receipt), time.monotonic(), job.hard_limit_s)
+            delivery = job.delivery
+            name = delivery.receipt if self._by_receipt else slot_name(delivery.message)
+            board.begin(0, slot_key(name), time.monotonic(), job.hard_limit_s)
+        else:
+            self._begun_at = time.monotonic()
         outcome = self._outcome_of(job)
         settlement = Settlement(
             job.delivery, outcome, job, self._consumer.host.clock.time(), job.early_ack
@@ -180,10 +210,21 @@ class SoloLane:
             board.end(0)
             board.count_done(self._done)
         if self._max_tasks is not None and self._done >= self._max_tasks:
-            self._consumer.stop()
+            self._retire()
         log_finished(job, outcome)
         if not has_room:
             settler.flush()
+
+    def _weigh(self, now: float) -> None:
+        """Make room for a fresh process where this one has grown too large."""
+        if self._meter is not None and self._meter.is_over(now):
+            self._retire()
+
+    def _retire(self) -> None:
+        """Begin nothing more, for a successor to take over."""
+        if self._board is not None:
+            self._board.set_retiring()
+        self._consumer.stop()
 
     def _outcome_of(self, job: Job) -> Outcome:
         try:
@@ -256,6 +297,38 @@ class SoloLane:
             loop.call_soon_threadsafe(handle.interrupt, task, error)
         elif self._current is not None:
             self._guard.interrupt(error)
+
+    def runs(self) -> list[Run]:
+        """Return what runs now, for people. Takes no lock."""
+        job, awaited = self._current, self._awaited
+        if job is None:
+            return []
+        begun = next(self._board.running(), None) if self._board is not None else None
+        return [
+            Run(
+                slot=0,
+                label=job.label,
+                begun_at=begun.begun_at if begun is not None else None,
+                thread=self._thread,
+                task=awaited[0] if awaited is not None else None,
+                loop=self._loop,
+            )
+        ]
+
+    def running(self) -> list[tuple[Job, float]]:
+        """Return what runs, and since when (monotonic seconds): for a node without a board."""
+        job, begun_at = self._current, self._begun_at
+        return [(job, begun_at)] if job is not None and self._has_begun else []
+
+    def unstarted(self) -> list[Job]:
+        """Return what is held and hasn't begun."""
+        with self._lock:
+            return list(self._unstarted)
+
+    @property
+    def done(self) -> int:
+        """How many tasks it has run."""
+        return self._done
 
     def give_up(self) -> None:
         """Give back what runs, for a process that is about to end. The run goes on until then."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from umbel.errors import BrokerUnavailableError, UmbelError
+from umbel.errors import BrokerError, BrokerUnavailableError, UmbelError
 from umbel.interfaces.broker import Capability
 from umbel.messages import Delivery
 
@@ -39,13 +39,27 @@ class Source:
         identity: Identity,
         clock: Clock,
         stopping: threading.Event,
+        *,
+        is_proved: bool = False,
+        pause: Callable[[float], object] | None = None,
+        jitter: Callable[[], float] = random.random,
     ):
         """Join the broker. An outage is no error: then the first receive that succeeds joins.
 
-        Raises: BrokerError: the broker refuses.
+        Args:
+            broker: The consumer's own handle.
+            queues: What to receive from.
+            identity: Who consumes.
+            clock: Where to read the time.
+            stopping: Set when nothing more is to be received: it ends a pause.
+            is_proved: The node has used this broker already: what it refuses is an outage, too.
+            pause: Waits so many seconds during an outage; None: until `stopping` at most.
+            jitter: Returns a number from 0 to below 1.
+        Raises: BrokerError: the broker refuses, and isn't proved.
         """
         self._broker, self._queues, self._identity = broker, list(queues), identity
-        self._clock, self._stopping = clock, stopping
+        self._clock, self._jitter = clock, jitter
+        self._pause = stopping.wait if pause is None else pause
         self._has_lease = Capability.LEASE in broker.capabilities
         self._has_joined = not self._has_lease
         self._on_joined: Callable[[], object] = lambda: None
@@ -57,7 +71,9 @@ class Source:
         self.received_at = clock.monotonic()
         try:
             self._join()
-        except BrokerUnavailableError as exc:
+        except BrokerError as exc:
+            if not (is_proved or isinstance(exc, BrokerUnavailableError)):
+                raise
             self._note_outage(exc)
 
     def when_joined(self, call: Callable[[], object]) -> None:
@@ -79,7 +95,7 @@ class Source:
             got = self._broker.receive(self._in_turn(), max_messages=max_messages, wait_s=wait_s)
         except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
             self._note_outage(exc)
-            self._stopping.wait(self._pause_s * (0.5 + random.random() / 2))
+            self._pause(self._pause_s * (0.5 + self._jitter() / 2))
             return ()
         self.received_at = self._clock.monotonic()
         if self._down_since is not None:

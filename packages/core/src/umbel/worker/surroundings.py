@@ -17,6 +17,15 @@ def open_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
+def has_terminal() -> bool:
+    """Tell whether a terminal controls this process: one that closes sends HUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | getattr(os, "O_NOCTTY", 0)))
+    except OSError:
+        return False
+    return True
+
+
 def current_folder() -> str | None:
     """Return the current folder; None where it was removed."""
     try:

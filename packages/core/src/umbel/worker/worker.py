@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import logging
-import random
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from umbel.errors import BrokerUnavailableError, ConfigError
+from umbel.errors import ConfigError
 from umbel.events import notify
 from umbel.ids import expand_node_name, new_id
-from umbel.interfaces.broker import Capability
-from umbel.routing import Router
+from umbel.worker.answers import Answers
 from umbel.worker.child import ChildSpec, make_lane
+from umbel.worker.commands import Commands
 from umbel.worker.consumer import Consumer
+from umbel.worker.dumps import Dumper, NodeDumps
+from umbel.worker.ending import Ending
 from umbel.worker.foreground import Foreground
 from umbel.worker.identity import Identity
 from umbel.worker.layout import Layout, layout_of
 from umbel.worker.lease import Lease
 from umbel.worker.logs import DEFAULT_FORMAT, DEFAULT_TASK_FORMAT, LogOptions, set_up_logging
-from umbel.worker.node import ControlMessage, Node
+from umbel.worker.memory import KIB
+from umbel.worker.node import Node
 from umbel.worker.planning import Planner
+from umbel.worker.pool_commands import pool_commands
+from umbel.worker.rate_table import RateTable
+from umbel.worker.reloading import Reloader, Restart
+from umbel.worker.requirements import check_capabilities, queues_of, wait_for_broker
+from umbel.worker.scaling import Bounds
 from umbel.worker.settle import Settler
-from umbel.worker.shutdown import Shutdown
-from umbel.worker.stop_signals import StopSignals
+from umbel.worker.shutdown import Phase, Shutdown
+from umbel.worker.stop_signals import Listen, Request, StopSignals
 from umbel.worker.supervisor import Supervisor
-from umbel.worker.surroundings import current_folder, open_standard_files
+from umbel.worker.surroundings import current_folder, has_terminal, open_standard_files
 from umbel.worker.titles import set_title
+from umbel.worker.views import ChildrenView, LaneView, View
+from umbel.worker.watching import Watcher
 
 if TYPE_CHECKING:
+    from umbel.interfaces.backend import Backend
     from umbel.interfaces.broker import Broker
-    from umbel.settings import Settings
+    from umbel.interfaces.coordinator import Coordinator
     from umbel.worker.host import Host
 
 logger = logging.getLogger("umbel.worker")
@@ -60,8 +71,13 @@ class Worker:
         soft_time_limit: Soft limit of such tasks, seconds.
         prefetch_multiplier: Cap of messages held per slot; None: adapts.
         max_tasks_per_child: Replace a child after so many tasks.
+        max_memory_per_child: Replace a child that has more memory after a task, kilobytes.
+        autoscale: ``MAX,MIN``: the number of processes follows the load between these.
         task_events: Send task events.
         purge: Drop all that waits in the queues before consuming.
+        restart: How this process is started again, where it is nothing but a worker: HUP then
+            has it execute its own command line again, to run new code. None: HUP stops it.
+        reload: Do so whenever a file of the app changes.
         overrides: Settings over the app's own, for the children too.
     """
 
@@ -83,17 +99,28 @@ class Worker:
         soft_time_limit: float | None = None,
         prefetch_multiplier: int | None = None,
         max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
+        autoscale: str | None = None,
         task_events: bool = False,
         purge: bool = False,
+        restart: Restart | None = None,
+        reload: bool = False,
         overrides: Mapping[str, Any] | None = None,
     ):
+        if reload and restart is None:
+            raise ConfigError("reload=True needs restart=: how the process is started again")
         self.app, self._app_path, self._purge = app, app_path, purge
+        self._restart, self._watches = restart, reload
+        self._reloader: Reloader | None = None
+        self._ending = Ending()
         self._overrides = {
             **(overrides or {}),
             **_given(
                 task_time_limit=time_limit,
                 task_soft_time_limit=soft_time_limit,
                 worker_send_task_events=task_events or None,
+                worker_max_memory_per_child=max_memory_per_child,
+                worker_autoscale=autoscale,
             ),
         }
         if self._overrides:
@@ -107,6 +134,10 @@ class Worker:
             processes=processes,
             conf=conf,
         )
+        if autoscale and not self.layout.processes:
+            raise ConfigError(
+                f"pool {self.pool!r} has no processes whose number could follow a load"
+            )
         self.queues = queues_of(conf, queues, exclude_queues)
         self.hostname = expand_node_name(hostname or "worker@%h")
         self.burst = burst
@@ -135,7 +166,7 @@ class Worker:
         open_standard_files()
         set_up_logging(self.log)
         set_title("umbel-worker")
-        with StopSignals() as signals:
+        with StopSignals(owns_process=self._restart is not None) as signals:
             self.app.import_tasks()
             set_up_logging(self.log)  # again: the app may have set up its own
             events = self.app.events
@@ -145,16 +176,45 @@ class Worker:
             try:
                 self._prepare(broker)
                 run = self._run_children if self.layout.processes else self._run_here
-                return run(broker, signals)
+                exitcode = run(broker, signals)
             finally:
-                broker.close()
+                self._ending.take(broker.close)
                 if events.worker_stopped:
                     notify(events.worker_stopped, self)
+            if self._reloader is not None:
+                self._reloader.finish()
+            if self._ending.was_cut_short and self._restart is not None:
+                logging.shutdown()
+                os._exit(exitcode)  # the program's own end would wait for what doesn't answer
+            return exitcode
+
+    def _listen(self, listen: Listen, request: Request, dump: Callable[[], object]) -> None:
+        """Heed signals from now on, and changes of files."""
+        restart, reload = self._restart, None
+        if restart is not None:
+            self._reloader = Reloader(restart, lambda: request(Phase.WARM))
+            self._reloader.start()
+            if self._watches:
+                Watcher(self._reloader.request, since=restart.begun_at).start()
+            if not has_terminal():
+                reload = self._reloader.request
+
+        def ask(phase: Phase | None) -> None:
+            if self._reloader is not None:
+                self._reloader.cancel()
+            request(phase)
+
+        listen(ask, reload=reload, dump=dump)
 
     def _prepare(self, broker: Broker) -> None:
         """Check what can be checked before the start."""
         wait_for_broker(broker, self.app.conf, time.sleep)
-        check_capabilities(broker, self.layout.processes)
+        coordinator = self.app.open_coordinator()
+        try:
+            check_capabilities(broker, self.layout.processes, coordinator)
+        finally:
+            if coordinator is not None:
+                coordinator.close()
         if self._purge:
             dropped = sum(broker.purge(queue) for queue in self.queues)
             logger.warning("purged %d messages from %s", dropped, ", ".join(self.queues))
@@ -177,11 +237,14 @@ class Worker:
             )
         backend, coordinator = app.open_backend(), app.open_coordinator()
         planner = Planner(app, self.hostname)
+        rates = RateTable.create()
         supervisor = Supervisor(
             app,
-            self._child_spec(self._app_path),
+            self._child_spec(self._app_path, rates),
             self.layout.processes,
             broker=broker,
+            coordinator=coordinator,
+            bounds=Bounds.of(app.conf),
             settler=Settler(app, broker, backend, planner=planner),
             shutdown=self._shutdown(),
             alive_timeout_s=app.conf.worker_proc_alive_timeout,
@@ -189,32 +252,56 @@ class Worker:
             worker=self,
         )
 
-        def on_control(message: ControlMessage) -> None:
-            supervisor.note_revokes()
-            ids = _to_terminate(message)
-            if ids:
-                supervisor.call(lambda: supervisor.terminate(ids))
-
+        commands = Commands(
+            app,
+            self._answers(
+                ChildrenView(supervisor.children, broker, slots=self.layout.slots),
+                rates,
+                coordinator,
+            ),
+            rates,
+            coordinator=coordinator,
+            note_revokes=supervisor.note_revokes,
+            terminate=supervisor.terminate,
+            more=pool_commands(supervisor),
+        )
         node = Node(
             self.identity,
             broker=broker,
             backend=backend,
             coordinator=coordinator,
             on_lease=supervisor.set_lease,
-            on_control=on_control,
+            on_control=commands.obey,
             on_heartbeat=self._tell_heartbeat,
+            clock=self.app.clock,
         )
+        dumps = NodeDumps(Dumper(self.hostname, self.log.file), lambda: list(supervisor.children))
         try:
+            commands.read_rates()
             node.start()
-            signals.listen(lambda phase: supervisor.call(lambda: supervisor.request(phase)))
+            dumps.start()
+            self._listen(
+                signals.listen,
+                lambda phase: supervisor.call(lambda: supervisor.request(phase)),
+                dumps.request,
+            )
             return supervisor.run()
         finally:
-            node.stop()
-            for handle in (backend, coordinator):
-                if handle is not None:
-                    handle.close()
+            self._ending.take(node.stop, *_closing(backend, coordinator))
+            rates.close()
 
-    def _child_spec(self, app_path: str) -> ChildSpec:
+    def _answers(self, view: View, rates: RateTable, coordinator: Coordinator | None) -> Answers:
+        return Answers(
+            self.app,
+            self.identity,
+            pool=self.pool,
+            queues=self.queues,
+            view=view,
+            rates=rates,
+            coordinator=coordinator,
+        )
+
+    def _child_spec(self, app_path: str, rates: RateTable | None = None) -> ChildSpec:
         return ChildSpec(
             index=0,
             identity=self.identity,
@@ -229,7 +316,13 @@ class Worker:
             burst=self.burst,
             prefetch_multiplier=self._prefetch,
             max_tasks=self._max_tasks if self.layout.processes else None,
+            max_memory_bytes=self._max_memory_bytes(),
+            rates=rates,
         )
+
+    def _max_memory_bytes(self) -> int | None:
+        most = self.app.conf.worker_max_memory_per_child
+        return most * KIB if most is not None and self.layout.processes else None
 
     # -- in this process ----------------------------------------------------------------------
 
@@ -240,31 +333,39 @@ class Worker:
             app, self.identity, self.queues, prefetch_multiplier=self._prefetch, lease=lease
         )
         lane = make_lane(app, consumer, self._child_spec(""), None)
+        rates = consumer.rates.table
+        commands = Commands(
+            app,
+            self._answers(LaneView(lane, slots=self.layout.slots), rates, coordinator),
+            rates,
+            coordinator=coordinator,
+            note_revokes=consumer.revocations.changed,
+            more={"shutdown": lambda _: foreground.stop_when_done()},
+        )
         node = Node(
             self.identity,
             broker=broker,
             backend=backend,
             coordinator=coordinator,
             on_lease=lease.set_lease,
-            on_control=lambda _message: consumer.revocations.changed(),
+            on_control=commands.obey,
             on_heartbeat=self._tell_heartbeat,
+            clock=self.app.clock,
         )
         foreground = Foreground(lane, node, self._shutdown(), on_phase=self._tell_stopping)
         try:
+            commands.read_rates()
             node.start()
             foreground.start()
-            signals.listen_in_thread(foreground.request)
+            dumper = Dumper(self.hostname, self.log.file, lane.runs)
+            self._listen(signals.listen_in_thread, foreground.request, dumper.dump)
             logger.info("%s ready", self.hostname)
             if app.events.worker_ready:
                 notify(app.events.worker_ready, self)
             lane.run()
             foreground.finished()
         finally:
-            node.stop()
-            consumer.close()
-            for handle in (backend, coordinator):
-                if handle is not None:
-                    handle.close()
+            self._ending.take(node.stop, consumer.close, *_closing(backend, coordinator))
         return 0
 
     def _tell_heartbeat(self) -> None:
@@ -276,61 +377,8 @@ class Worker:
             notify(self.app.events.worker_stopping, self, how)
 
 
-def check_capabilities(broker: Broker, processes: int) -> None:
-    """Raise ConfigError where a worker can't do its work over this broker."""
-    name, able = type(broker).__name__, broker.capabilities
-    needed = {
-        Capability.DELAY: "retries and eta wait in the broker",
-        Capability.DEAD_LETTER: "what can't be run must be kept",
-    }
-    if processes:
-        needed[Capability.SHARED] = "child processes consume for themselves; use an embedded worker"
-    missing = [f"{each} ({why})" for each, why in needed.items() if each not in able]
-    if missing:
-        raise ConfigError(f"{name} lacks what this worker needs: {', '.join(missing)}")
-
-
-def wait_for_broker(broker: Broker, conf: Any, sleep: Callable[[float], object]) -> None:
-    """Return once the broker can be used.
-
-    Raises: BrokerError: it can't, and trying again won't help or isn't wanted (settings
-        ``broker_connection_retry_on_startup``, ``broker_connection_max_retries``).
-    """
-    pause_s, tries = 0.2, 0
-    while True:
-        try:
-            broker.check()
-        except BrokerUnavailableError as exc:
-            tries += 1
-            most = conf.broker_connection_max_retries
-            if not conf.broker_connection_retry_on_startup or (most and tries >= most):
-                raise
-            if tries == 1:
-                logger.error("the broker can't be reached yet, trying until it can: %s", exc)
-            sleep(pause_s * (0.5 + random.random() / 2))
-            pause_s = min(pause_s * 2, 2.0)
-        else:
-            return
-
-
-def queues_of(conf: Settings, queues: Sequence[str] | None, exclude: Sequence[str]) -> list[str]:
-    """Return the queues to consume: those given, else declared, else the default one.
-
-    Raises: ConfigError: none is left, or one isn't declared where that is needed.
-    """
-    left = list(Router(conf).select(queues or (), exclude))
-    if not left:
-        raise ConfigError(f"no queue is left to consume once {', '.join(exclude)} are excluded")
-    return left
-
-
-def _to_terminate(message: ControlMessage) -> list[str]:
-    if message.method != "revoke" or not message.arguments.get("terminate"):
-        return []
-    ids = message.arguments.get("task_id")
-    if isinstance(ids, str):
-        return [ids]
-    return [str(each) for each in ids] if isinstance(ids, list) else []
+def _closing(*handles: Backend | Coordinator | None) -> list[Callable[[], None]]:
+    return [handle.close for handle in handles if handle is not None]
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-import msgspec
-
+from umbel.builtin.details import read_details, write_details
+from umbel.builtin.memory.envelopes import read, written
+from umbel.builtin.memory.once import check_room, sort, unsent
 from umbel.builtin.memory.queues import Entry
 from umbel.builtin.memory.space import Space, open_space
 from umbel.builtin.memory.waiting import Waiter
 from umbel.clock import Clock
-from umbel.errors import BrokerError
 from umbel.ids import new_id
 from umbel.interfaces.broker import Broker, Capability
-from umbel.messages import DeadLetter, Delivery, Malformed, Message, QueueStats
-
-
-class _Envelope(msgspec.Struct, frozen=True, array_like=True):
-    """A message but for its queue and body, in the order of `Message`.
-
-    Stored as JSON, as on any other broker: what can't travel is refused here too, and nobody's
-    later change of a header reaches the queue.
-    """
-
-    id: str
-    task: str
-    headers: dict[str, Any]
-    content_type: str
-    content_encoding: str
-    priority: int
-    due_at: float | None
-    expires_at: float | None
-    exchange: str
-    routing_key: str
-    reply_to: str | None
-    delivery_mode: int
-    properties: dict[str, Any]
-
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Envelope).decode
+from umbel.messages import (
+    Burial,
+    DeadLetter,
+    Delivery,
+    Malformed,
+    Message,
+    OnConflict,
+    QueueStats,
+)
 
 
 class MemoryBroker(Broker):
@@ -59,6 +42,8 @@ class MemoryBroker(Broker):
             Capability.PURGE,
             Capability.DEAD_LETTER,
             Capability.ATOMIC_SETTLE,
+            Capability.UNIQUE,
+            Capability.BOUNDED,
         }
     )
 
@@ -77,9 +62,44 @@ class MemoryBroker(Broker):
 
     def send(self, messages: Sequence[Message]) -> None:
         """Store `messages`, all or none. Raises: BrokerError: one can't be encoded."""
-        raws = [_written(message) for message in messages]
+        raws = [written(message) for message in messages]
         with self._changed:
+            if self.bounds:
+                self._check_room(messages)
             self._put(messages, raws)
+
+    def send_once(
+        self, messages: Sequence[Message], *, on_conflict: OnConflict = OnConflict.RETURN
+    ) -> Sequence[str]:
+        """Store those of `messages` that aren't known yet.
+
+        What was purged, or is with the dead letters, isn't known.
+        """
+        raws = [written(message) for message in messages]
+        with self._changed:
+            now, sent = self._clock.time(), self._store.sent
+            found = sort(sent, messages, now, OnConflict(on_conflict))
+            new = [messages[index] for index in found.new]
+            moved = [
+                messages[index]
+                for entry, index in found.replaced
+                if entry.queue != messages[index].queue
+            ]
+            self._check_room([*new, *moved])
+            self._put(new, [raws[index] for index in found.new], once=True)
+            for entry, index in found.replaced:
+                message = messages[index]
+                self._store.replace(
+                    entry,
+                    raws[index],
+                    message.body,
+                    message.queue,
+                    now,
+                    priority=message.priority,
+                    due_at=message.due_at,
+                    once_key=message.once_key,
+                )
+            return found.known
 
     def send_raw(self, queue: str, raw: bytes) -> None:
         """Put bytes into `queue` as they are, as a foreign or broken sender might."""
@@ -127,10 +147,16 @@ class MemoryBroker(Broker):
         self, deliveries: Sequence[Delivery], follow_ups: Sequence[Message]
     ) -> Sequence[Delivery]:
         """Send `follow_ups` and ack `deliveries`, both or neither."""
-        raws = [_written(message) for message in follow_ups]
+        raws = [written(message) for message in follow_ups]
         with self._changed:
-            self._put(follow_ups, raws)
-            return self._ack(deliveries)
+            new: list[int] = []
+            if follow_ups:
+                new = unsent(self._store.sent, follow_ups, self._clock.time())
+            lost = self._ack(deliveries)
+            self._put(
+                [follow_ups[index] for index in new], [raws[index] for index in new], once=True
+            )
+            return lost
 
     def interrupt(self) -> None:
         """End the waiting `receive` calls of this handle, or else its next one that would wait."""
@@ -167,10 +193,12 @@ class MemoryBroker(Broker):
         with self._changed:
             return [_delivery(entry) for entry in self._store.held_by(consumer)]
 
-    def recover_consumer(self, consumer: str, *, struck: Sequence[str] = ()) -> int:
-        """Give back all that `consumer` holds; `struck` receipts get a strike."""
+    def recover_consumer(
+        self, consumer: str, *, struck: Mapping[str, float] = MappingProxyType({})
+    ) -> int:
+        """Give back all that `consumer` holds; `struck` receipts get a strike and a delay."""
         with self._changed:
-            given_back = self._store.recover(consumer, self._clock.time(), struck=frozenset(struck))
+            given_back = self._store.recover(consumer, self._clock.time(), struck=struck)
             self._changed.notify_all()
             return given_back
 
@@ -207,7 +235,7 @@ class MemoryBroker(Broker):
         """Return waiting messages, next to be received first, those of later at the end."""
         with self._changed:
             entries = self._store.waiting(queue, self._clock.time())
-            return [_read(entry) for entry in islice(entries, offset, offset + limit)]
+            return [read(entry) for entry in islice(entries, offset, offset + limit)]
 
     def purge(self, queue: str) -> int:
         """Drop all that waits in `queue`; returns how many."""
@@ -216,13 +244,14 @@ class MemoryBroker(Broker):
 
     # -- DEAD_LETTER --------------------------------------------------------------------------
 
-    def bury(self, deliveries: Sequence[tuple[Delivery, str]]) -> None:
+    def bury(self, burials: Sequence[Burial]) -> None:
         """Move each delivery to the dead letters; what isn't held any more is passed over."""
+        details = [write_details(burial) for burial in burials]
         with self._changed:
-            for delivery, reason in deliveries:
-                entry = self._store.holds(delivery.receipt, delivery.token)
+            for each, known in zip(burials, details, strict=True):
+                entry = self._store.holds(each.delivery.receipt, each.delivery.token)
                 if entry is not None:
-                    self._store.bury(entry, reason, self._clock.time())
+                    self._store.bury(entry, each.reason, each.kind, known, self._clock.time())
 
     def dead_letters(
         self, queue: str | None = None, *, limit: int = 100, offset: int = 0
@@ -231,9 +260,11 @@ class MemoryBroker(Broker):
         with self._changed:
             return [
                 DeadLetter(
-                    message=_read(letter.entry),
+                    message=read(letter.entry),
                     queue=letter.entry.queue,
                     reason=letter.reason,
+                    kind=letter.kind,
+                    details=read_details(letter.details),
                     died_at=letter.died_at,
                     deliveries=letter.entry.token,
                     receipt=letter.entry.receipt,
@@ -241,9 +272,32 @@ class MemoryBroker(Broker):
                 for letter in islice(self._store.dead(queue), offset, offset + limit)
             ]
 
+    def drop_dead(self, receipts: Sequence[str]) -> int:
+        """Remove dead letters for good; returns how many."""
+        with self._changed:
+            return sum(self._store.unbury(receipt) for receipt in receipts)
+
+    def replay(self, replays: Sequence[tuple[str, Message]]) -> Sequence[str]:
+        """Send a message in the place of each dead letter; returns the receipts of no letter."""
+        raws = [written(message) for _, message in replays]
+        with self._changed:
+            gone: list[str] = []
+            for (receipt, message), raw in zip(replays, raws, strict=True):
+                if self._store.unbury(receipt):
+                    self._put([message], [raw])
+                else:
+                    gone.append(receipt)
+            return gone
+
     # -- with the lock held -------------------------------------------------------------------
 
-    def _put(self, messages: Sequence[Message], raws: Sequence[bytes]) -> None:
+    def _check_room(self, messages: Iterable[Message]) -> None:
+        queues = [message.queue for message in messages]
+        check_room(self.bounds, queues, self._store.count)
+
+    def _put(
+        self, messages: Sequence[Message], raws: Sequence[bytes], *, once: bool = False
+    ) -> None:
         now = self._clock.time()
         for message, raw in zip(messages, raws, strict=True):
             self._store.put(
@@ -253,6 +307,8 @@ class MemoryBroker(Broker):
                 now,
                 priority=message.priority,
                 due_at=message.due_at,
+                id=message.id,
+                once_key=message.once_key if once else None,
             )
         self._changed.notify_all()
 
@@ -264,62 +320,14 @@ class MemoryBroker(Broker):
                 lost.append(delivery)
             else:
                 self._store.drop(entry)
+                if entry.once_key is not None:
+                    self._store.sent.finish(entry, self._clock.time(), self.once_window_s)
         return lost
-
-
-def _written(message: Message) -> bytes:
-    try:
-        return _encode(
-            _Envelope(
-                message.id,
-                message.task,
-                message.headers,
-                message.content_type,
-                message.content_encoding,
-                message.priority,
-                message.due_at,
-                message.expires_at,
-                message.exchange,
-                message.routing_key,
-                message.reply_to,
-                message.delivery_mode,
-                message.properties,
-            )
-        )
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise BrokerError(
-            f"message {message.id!r} of task {message.task!r} can't be sent, since its headers or "
-            f"properties aren't JSON: {error}"
-        ) from error
-
-
-def _read(entry: Entry) -> Message | Malformed:
-    try:
-        envelope = _decode(entry.raw)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return Malformed(raw=entry.raw, reason=f"not a message of this broker: {error}")
-    return Message(
-        id=envelope.id,
-        task=envelope.task,
-        queue=entry.queue,
-        headers=envelope.headers,
-        body=entry.body,
-        content_type=envelope.content_type,
-        content_encoding=envelope.content_encoding,
-        priority=envelope.priority,
-        due_at=envelope.due_at,
-        expires_at=envelope.expires_at,
-        exchange=envelope.exchange,
-        routing_key=envelope.routing_key,
-        reply_to=envelope.reply_to,
-        delivery_mode=envelope.delivery_mode,
-        properties=envelope.properties,
-    )
 
 
 def _delivery(entry: Entry) -> Delivery:
     return Delivery(
-        message=_read(entry),
+        message=read(entry),
         queue=entry.queue,
         receipt=entry.receipt,
         token=entry.token,

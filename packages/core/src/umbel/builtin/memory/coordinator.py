@@ -48,6 +48,8 @@ class MemoryCoordinator(Coordinator):
     A counter is a key as well: `get` returns its decimal digits, `delete` sets it back to 0.
     """
 
+    shared = False
+
     def __init__(self, space: Space, clock: Clock) -> None:
         self._store = space.shared
         self._changed = self._store.changed

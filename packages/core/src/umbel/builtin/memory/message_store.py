@@ -7,9 +7,11 @@ due, `tick` in monotonic seconds for leases, which no change of the wall clock s
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
+from types import MappingProxyType
 
+from umbel.builtin.memory.once import Sent
 from umbel.builtin.memory.queues import Entry, Queue
 from umbel.messages import QueueStats
 
@@ -17,10 +19,14 @@ from umbel.messages import QueueStats
 class DeadEntry:
     """An entry that was given up, with the reason."""
 
-    __slots__ = ("died_at", "entry", "reason")
+    __slots__ = ("details", "died_at", "entry", "kind", "reason")
 
-    def __init__(self, entry: Entry, reason: str, died_at: float) -> None:
-        self.entry, self.reason, self.died_at = entry, reason, died_at
+    def __init__(
+        self, entry: Entry, reason: str, kind: str, details: bytes, died_at: float
+    ) -> None:
+        self.entry, self.reason, self.kind, self.died_at = entry, reason, kind, died_at
+        #: JSON.
+        self.details = details
 
 
 class MessageStore:
@@ -31,13 +37,15 @@ class MessageStore:
         self.changed = threading.Condition(threading.Lock())
         self._queues: dict[str, Queue] = {}
         self._held: dict[str, Entry] = {}
+        self.sent = Sent()
         #: By consumer: what it holds, by receipt.
         self._holdings: dict[str, dict[str, Entry]] = {}
         #: By consumer that holds something: its node. One that isn't here has no lease.
         self._node_of: dict[str, str] = {}
         #: By node: the tick that its lease ends at.
         self._leases: dict[str, float] = {}
-        self._dead: list[DeadEntry] = []
+        #: By receipt, in order of dying.
+        self._dead: dict[str, DeadEntry] = {}
         self._numbers = count(1)
 
     # -- messages -----------------------------------------------------------------------------
@@ -51,10 +59,35 @@ class MessageStore:
         *,
         priority: int = 0,
         due_at: float | None = None,
+        id: str = "",
+        once_key: str | None = None,
     ) -> None:
         """Store an encoded message."""
         ready_at = now if due_at is None else max(now, due_at)
-        entry = Entry(raw, body, queue, priority, next(self._numbers), ready_at)
+        number = next(self._numbers)
+        entry = Entry(raw, body, queue, priority, number, ready_at, id, once_key)
+        self.sent.note(entry)
+        self._queue(queue).add(entry, now)
+
+    def replace(
+        self,
+        entry: Entry,
+        raw: bytes,
+        body: bytes,
+        queue: str,
+        now: float,
+        *,
+        priority: int,
+        due_at: float | None,
+        once_key: str,
+    ) -> None:
+        """Put another message in the place of one that waits."""
+        self._queue(entry.queue).remove(entry)
+        self.sent.forget(entry)
+        entry.raw, entry.body, entry.queue, entry.priority = raw, body, queue, priority
+        entry.ready_at = now if due_at is None else max(now, due_at)
+        entry.strikes, entry.once_key = 0, once_key
+        self.sent.note(entry)
         self._queue(queue).add(entry, now)
 
     def take(
@@ -99,6 +132,7 @@ class MessageStore:
     def drop(self, entry: Entry) -> None:
         """Remove a held entry for good."""
         self._release(entry)
+        self.sent.forget(entry)
 
     def give_back(
         self, entry: Entry, now: float, *, delay_s: float = 0.0, struck: bool = False
@@ -111,10 +145,15 @@ class MessageStore:
             entry.ready_at = now + delay_s
         self._queue(entry.queue).add(entry, now)
 
-    def bury(self, entry: Entry, reason: str, now: float) -> None:
+    def bury(self, entry: Entry, reason: str, kind: str, details: bytes, now: float) -> None:
         """Move a held entry to the dead letters."""
         self._release(entry)
-        self._dead.append(DeadEntry(entry, reason, now))
+        self.sent.forget(entry)
+        self._dead[entry.receipt] = DeadEntry(entry, reason, kind, details, now)
+
+    def unbury(self, receipt: str) -> bool:
+        """Remove a dead letter for good; False where it isn't there any more."""
+        return self._dead.pop(receipt, None) is not None
 
     # -- leases -------------------------------------------------------------------------------
 
@@ -135,11 +174,21 @@ class MessageStore:
         """Return what `consumer` holds, in order of handing over."""
         return list(self._holdings.get(consumer, {}).values())
 
-    def recover(self, consumer: str, now: float, *, struck: Collection[str] = ()) -> int:
-        """Give back all that `consumer` holds and forget it; return how many."""
+    def recover(
+        self,
+        consumer: str,
+        now: float,
+        *,
+        struck: Mapping[str, float] = MappingProxyType({}),
+    ) -> int:
+        """Give back all that `consumer` holds and forget it; return how many.
+
+        What is `struck` gets a strike, and is ready after so many seconds.
+        """
         entries = self.held_by(consumer)
         for entry in entries:
-            self.give_back(entry, now, struck=entry.receipt in struck)
+            delay_s = struck.get(entry.receipt)
+            self.give_back(entry, now, delay_s=delay_s or 0.0, struck=delay_s is not None)
         self._holdings.pop(consumer, None)
         self._node_of.pop(consumer, None)
         return len(entries)
@@ -163,22 +212,29 @@ class MessageStore:
     def stats(self, queue: str, now: float) -> QueueStats:
         """Return how `queue` stands."""
         held = sum(entry.queue == queue for entry in self._held.values())
-        dead = sum(letter.entry.queue == queue for letter in self._dead)
+        dead = sum(letter.entry.queue == queue for letter in self._dead.values())
         return self._queues.get(queue, Queue()).stats(queue, now, held=held, dead=dead)
 
     def waiting(self, queue: str, now: float) -> Iterable[Entry]:
         """Go through what waits in `queue`, the next to be received first."""
         return self._queues.get(queue, Queue()).in_order(now)
 
+    def count(self, queue: str) -> int:
+        """Return how many wait in `queue`, the delayed included."""
+        return len(self._queues.get(queue, ()))
+
     def purge(self, queue: str) -> int:
         """Drop all that waits in `queue`; return how many."""
-        return self._queues.get(queue, Queue()).clear()
+        waiting = self._queues.get(queue, Queue())
+        for entry in waiting:
+            self.sent.forget(entry)
+        return waiting.clear()
 
     def dead(self, queue: str | None) -> Iterable[DeadEntry]:
         """Go through the dead letters, newest first."""
         return (
             letter
-            for letter in reversed(self._dead)
+            for letter in reversed(self._dead.values())
             if queue is None or letter.entry.queue == queue
         )
 

@@ -6,7 +6,7 @@ Not thread-safe: the store's lock guards it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from umbel.messages import QueueStats
 
@@ -17,7 +17,9 @@ class Entry:
     __slots__ = (
         "body",
         "consumer",
+        "id",
         "number",
+        "once_key",
         "priority",
         "queue",
         "raw",
@@ -28,7 +30,15 @@ class Entry:
     )
 
     def __init__(
-        self, raw: bytes, body: bytes, queue: str, priority: int, number: int, ready_at: float
+        self,
+        raw: bytes,
+        body: bytes,
+        queue: str,
+        priority: int,
+        number: int,
+        ready_at: float,
+        id: str = "",
+        once_key: str | None = None,
     ) -> None:
         #: All of the message but its body and queue.
         self.raw = raw
@@ -40,6 +50,9 @@ class Entry:
         self.ready_at = ready_at
         self.token = 0
         self.strikes = 0
+        self.id = id
+        #: Of what was sent once; None: it was sent plainly.
+        self.once_key = once_key
         #: Who holds it; None while it waits.
         self.consumer: str | None = None
 
@@ -52,6 +65,24 @@ class Queue:
     def __init__(self) -> None:
         self._ready: list[tuple[int, int, Entry]] = []
         self._later: list[tuple[float, int, Entry]] = []
+
+    def __len__(self) -> int:
+        """Count what waits."""
+        return len(self._ready) + len(self._later)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Go through what waits, in no order."""
+        for _, _, entry in self._ready:
+            yield entry
+        for _, _, later in self._later:
+            yield later
+
+    def remove(self, entry: Entry) -> None:
+        """Take a waiting entry out, wherever it stands."""
+        self._ready = [item for item in self._ready if item[2] is not entry]
+        self._later = [item for item in self._later if item[2] is not entry]
+        heapify(self._ready)
+        heapify(self._later)
 
     def add(self, entry: Entry, now: float) -> None:
         """Put `entry` at its place: among the ready, or among those of later."""
@@ -78,7 +109,7 @@ class Queue:
 
     def clear(self) -> int:
         """Drop everything; return how many there were."""
-        dropped = len(self._ready) + len(self._later)
+        dropped = len(self)
         self._ready.clear()
         self._later.clear()
         return dropped

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
+from types import MappingProxyType
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from umbel.builtin.details import write_details
 from umbel.builtin.sqlite import forks, inspection, leases, transactions
+from umbel.builtin.sqlite.arrivals import Arrivals, Terms, dead_seq, topics
 from umbel.builtin.sqlite.errors import Failures
 from umbel.builtin.sqlite.leases import Membership
+from umbel.builtin.sqlite.once import FullError, KnownError, parcels_of
 from umbel.builtin.sqlite.rows import message_row, read_delivery, read_receipt
 from umbel.builtin.sqlite.schema import CLAIM_BITS, NOBODY
 from umbel.builtin.sqlite.store import Store, write_nothing
@@ -18,10 +23,18 @@ from umbel.builtin.sqlite.transactions import NotAllHeldError, Receipt
 from umbel.builtin.sqlite.urls import parse_url
 from umbel.builtin.sqlite.wakeup import Wakeup
 from umbel.clock import Clock
-from umbel.errors import BrokerError, BrokerUnavailableError
+from umbel.errors import AlreadySentError, BrokerError, BrokerUnavailableError
 from umbel.ids import new_id
 from umbel.interfaces.broker import Broker, Capability
-from umbel.messages import DeadLetter, Delivery, Malformed, Message, QueueStats
+from umbel.messages import (
+    Burial,
+    DeadLetter,
+    Delivery,
+    Malformed,
+    Message,
+    OnConflict,
+    QueueStats,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +43,9 @@ FAILURES: Final = Failures(BrokerError, BrokerUnavailableError)
 
 #: Seconds that one who receives without `join` keeps what it took, after its last `receive`.
 ANONYMOUS_LEASE_S: Final = 60.0
+
+#: What an adjustment of the clock may come to between two looks for dead nodes.
+_CLOCK_STEP_S: Final = 1.0
 
 
 class SqliteBroker(Broker):
@@ -46,6 +62,8 @@ class SqliteBroker(Broker):
             Capability.ATOMIC_SETTLE,
             Capability.DURABLE,
             Capability.SHARED,
+            Capability.UNIQUE,
+            Capability.BOUNDED,
         }
     )
 
@@ -56,8 +74,10 @@ class SqliteBroker(Broker):
         self._member: Membership | None = None
         self._batches = count(1)
         self._backlog = False
-        self._known: set[str] = set()
-        self._known_epoch = 0
+        #: Wall time less monotonic time at the last look for dead nodes.
+        self._clock_offset = math.inf
+        self._wary_until = -math.inf
+        self._arrivals = Arrivals(self._store, self._wakeup)
         forks.track(self)
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -67,8 +87,39 @@ class SqliteBroker(Broker):
         now = self._clock.time()
         rows = [message_row(message, now) for message in messages]
         queues = {message.queue for message in messages}
-        self._wakeup.ring(self._store.write_durably(self._insert, rows, queues))
-        self._known |= queues
+        try:
+            ports = self._store.write_durably(self._arrivals.send, rows, queues, self._terms(now))
+        except FullError as error:
+            raise error.told from None
+        except BrokerUnavailableError:
+            self._arrivals.once.doubt(messages)
+            raise
+        self._wakeup.ring(ports)
+        self._arrivals.note(queues)
+
+    def send_once(
+        self, messages: Sequence[Message], *, on_conflict: OnConflict = OnConflict.RETURN
+    ) -> Sequence[str]:
+        """Store those of `messages` that aren't known yet, in one transaction.
+
+        What was purged, or is with the dead letters, isn't known.
+        """
+        if not messages:
+            return ()
+        now = self._clock.time()
+        parcels = parcels_of(messages, now)
+        try:
+            known, queues, ports = self._store.write_durably(
+                self._arrivals.send_once, parcels, OnConflict(on_conflict), self._terms(now)
+            )
+        except KnownError as error:
+            raise AlreadySentError(error.ids) from None
+        except FullError as error:
+            raise error.told from None
+        self._arrivals.once.trust(parcels)
+        self._wakeup.ring(ports)
+        self._arrivals.note(queues)
+        return known
 
     def receive(
         self, queues: Sequence[str], *, max_messages: int, wait_s: float
@@ -79,7 +130,7 @@ class SqliteBroker(Broker):
             raise ValueError("receive needs the name of at least one queue")
         if max_messages < 1:
             raise ValueError(f"max_messages={max_messages!r} must be 1 or more")
-        return self._wakeup.wait(_topics(names), partial(self._look, names, max_messages), wait_s)
+        return self._wakeup.wait(topics(names), partial(self._look, names, max_messages), wait_s)
 
     def ack(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Remove `deliveries`; return those that weren't held any more."""
@@ -94,18 +145,20 @@ class SqliteBroker(Broker):
         """
         if not deliveries and not follow_ups:
             return ()
-        now = self._clock.time()
-        rows = [message_row(message, now) for message in follow_ups]
-        queues = {message.queue for message in follow_ups}
+        terms = self._terms(self._clock.time())
+        parcels = parcels_of(follow_ups, terms.now) if follow_ups else []
         receipts = _receipts(delivery.receipt for delivery in deliveries)
         lost: list[int] = []
         try:
             if len(receipts) != len(deliveries):
                 raise NotAllHeldError
-            ports = self._store.write(self._settle_all, receipts, rows, queues)
+            ports = self._store.write(
+                self._arrivals.settle_all, deliveries, receipts, parcels, terms
+            )
         except NotAllHeldError:
-            lost, ports = self._store.write(self._settle_each, deliveries, rows, queues)
-        self._known |= queues
+            lost, ports = self._store.write(self._arrivals.settle_each, deliveries, parcels, terms)
+        if follow_ups:
+            self._arrivals.note(message.queue for message in follow_ups)
         self._wakeup.ring(ports)
         return [deliveries[index] for index in lost]
 
@@ -116,13 +169,13 @@ class SqliteBroker(Broker):
             queues = {delivery.queue for delivery in deliveries}
             self._wakeup.ring(self._store.write(self._give_back, receipts, due_at, queues))
 
-    def bury(self, deliveries: Sequence[tuple[Delivery, str]]) -> None:
+    def bury(self, burials: Sequence[Burial]) -> None:
         """Move each delivery to the dead letters; what isn't held any more is passed over."""
         now = self._clock.time()
         rows = [
-            (now, reason, *receipt)
-            for delivery, reason in deliveries
-            if (receipt := read_receipt(delivery.receipt)) is not None
+            (now, _plain(each.reason), str(each.kind), write_details(each), *receipt)
+            for each in burials
+            if (receipt := read_receipt(each.delivery.receipt)) is not None
         ]
         if rows:
             self._store.write(inspection.bury, rows)
@@ -143,16 +196,37 @@ class SqliteBroker(Broker):
         """Return what the file says that `consumer` holds."""
         return [read_delivery(*row) for row in self._store.read(leases.held, consumer)]
 
-    def recover_consumer(self, consumer: str, *, struck: Sequence[str] = ()) -> int:
-        """Give back all that a dead `consumer` holds; what is `struck` gets a strike."""
-        return self._recover(leases.remove_consumer, consumer, _receipts(struck))
+    def recover_consumer(
+        self, consumer: str, *, struck: Mapping[str, float] = MappingProxyType({})
+    ) -> int:
+        """Give back all that a dead `consumer` holds; what is `struck` gets a strike and a delay."""
+        now = self._clock.time()
+        due = [
+            (now + delay_s if delay_s > 0 else None, receipt)
+            for each, delay_s in struck.items()
+            if (receipt := read_receipt(each)) is not None
+        ]
+        return self._recover(leases.remove_consumer, consumer, due)
 
     def recover_expired(self) -> int:
         """Give back all that nodes with an expired lease hold, without a strike."""
         now = self._clock.time()
-        if not self._store.read(leases.recoverable, now):
+        if self._is_clock_new(now) or not self._store.read(leases.recoverable, now):
             return 0
         return self._recover(leases.recover, now)
+
+    def _is_clock_new(self, now: float) -> bool:
+        """Tell whether the clock was set forward less than a lease ago, or the system slept.
+
+        Leases of living nodes seem to have run out then, until they are renewed by the new time.
+        """
+        lease_s = 0.0 if self._member is None else self._member.lease_s
+        monotonic = self._clock.monotonic()
+        offset = now - monotonic
+        if offset > self._clock_offset + min(_CLOCK_STEP_S, lease_s / 4):
+            self._wary_until = monotonic + lease_s
+        self._clock_offset = offset
+        return monotonic < self._wary_until
 
     def leave(self, node: str) -> None:
         """End the node's lease and give back all that its consumers still hold."""
@@ -184,6 +258,24 @@ class SqliteBroker(Broker):
         """Return dead letters, newest first."""
         return self._store.read(inspection.dead_letters, queue, limit, offset)
 
+    def drop_dead(self, receipts: Sequence[str]) -> int:
+        """Remove dead letters for good; returns how many."""
+        seqs = [dead_seq(receipt) for receipt in receipts]
+        return sum(self._store.write(inspection.drop_dead, seqs)) if seqs else 0
+
+    def replay(self, replays: Sequence[tuple[str, Message]]) -> Sequence[str]:
+        """Send a message in the place of each dead letter, in one transaction.
+
+        Returns: Receipts of what wasn't there any more.
+        """
+        if not replays:
+            return ()
+        now = self._clock.time()
+        rows = [(receipt, message.queue, message_row(message, now)) for receipt, message in replays]
+        gone, ports = self._store.write_durably(self._arrivals.replay, rows)
+        self._wakeup.ring(ports)
+        return gone
+
     # -- the handle ---------------------------------------------------------------------------
 
     def interrupt(self) -> None:
@@ -210,6 +302,9 @@ class SqliteBroker(Broker):
         self._member = None
 
     # -- the work of its transactions ---------------------------------------------------------
+
+    def _terms(self, now: float) -> Terms:
+        return Terms(now, self.once_window_s, self.bounds)
 
     def _look(self, names: tuple[str, ...], limit: int) -> tuple[list[Delivery], float | None]:
         """Take what is there; else say in how many seconds the next message is due."""
@@ -239,36 +334,7 @@ class SqliteBroker(Broker):
         member.number, queues = leases.ensure(cx, member, now)
         claim = NOBODY + (member.number << CLAIM_BITS) + next(self._batches)
         rows = transactions.take(cx, names, limit, claim, now)
-        return claim, rows, self._wakeup.listeners(cx, _topics(set(queues)))
-
-    def _insert(self, cx: sqlite3.Connection, rows: Sequence[Any], queues: set[str]) -> list[int]:
-        if self._known_epoch != self._store.epoch:  # may be another file
-            self._known, self._known_epoch = set(), self._store.epoch
-        transactions.insert(cx, rows, queues - self._known)
-        return self._wakeup.listeners(cx, _topics(queues))
-
-    def _settle_all(
-        self,
-        cx: sqlite3.Connection,
-        receipts: Sequence[Receipt],
-        rows: Sequence[Any],
-        queues: set[str],
-    ) -> list[int]:
-        ports = self._insert(cx, rows, queues) if rows else []
-        if receipts:
-            transactions.remove(cx, receipts)
-        return ports
-
-    def _settle_each(
-        self,
-        cx: sqlite3.Connection,
-        deliveries: Sequence[Delivery],
-        rows: Sequence[Any],
-        queues: set[str],
-    ) -> tuple[list[int], list[int]]:
-        ports = self._insert(cx, rows, queues) if rows else []
-        receipts = [read_receipt(delivery.receipt) for delivery in deliveries]
-        return transactions.remove_each(cx, receipts), ports
+        return claim, rows, self._wakeup.listeners(cx, topics(set(queues)))
 
     def _give_back(
         self,
@@ -278,7 +344,7 @@ class SqliteBroker(Broker):
         queues: set[str],
     ) -> list[int]:
         transactions.give_back(cx, receipts, due_at)
-        return self._wakeup.listeners(cx, _topics(queues))
+        return self._wakeup.listeners(cx, topics(queues))
 
     def _recover(
         self,
@@ -290,15 +356,16 @@ class SqliteBroker(Broker):
 
         def transaction(cx: sqlite3.Connection) -> tuple[T, list[int]]:
             value, queues = work(cx, *args, **kwargs)
-            return value, self._wakeup.listeners(cx, _topics(set(queues)))
+            return value, self._wakeup.listeners(cx, topics(set(queues)))
 
         value, ports = self._store.write(transaction)
         self._wakeup.ring(ports)
         return value
 
 
-def _topics(queues: Iterable[str]) -> list[str]:
-    return [f"queue:{name}" for name in queues]
+def _plain(text: str) -> str:
+    """Return `text` as SQLite can hold it: without lone surrogates."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _receipts(receipts: Iterable[str]) -> list[Receipt]:

@@ -24,7 +24,7 @@ class UndoError(Exception):
 
 
 #: What `Failures.translate` knows how to turn into an error of umbel's.
-TRANSLATED = (sqlite3.Error, UnusableFileError, ClosedError, OverflowError, UnicodeEncodeError)
+TRANSLATED = (sqlite3.Error, UnusableFileError, ClosedError, OverflowError, UnicodeError)
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _BROKEN = frozenset(
@@ -66,6 +66,11 @@ class Failures(NamedTuple):
         """Return what to raise in the place of `error`, one of TRANSLATED."""
         if isinstance(error, (UnusableFileError, ClosedError)):
             return self.refused(str(error))
+        if isinstance(error, UnicodeDecodeError):  # SQLite quotes a name that is damaged
+            return self.refused(
+                f"the SQLite file {location.path!r} is damaged: a name in it isn't text; stop "
+                f"what uses it, then restore it"
+            )
         if not isinstance(error, sqlite3.Error):
             return self.refused(f"a value can't be stored in SQLite: {error}")
         path = location.path

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Final
 
+from umbel.builtin.details import read_details
 from umbel.builtin.sqlite.rows import MESSAGE_COLUMNS, read_message
 from umbel.builtin.sqlite.schema import DELAYED, HELD, READY
-from umbel.messages import DeadLetter, Malformed, Message, QueueStats
+from umbel.messages import DeadLetter, DeathKind, Malformed, Message, QueueStats
 
 _READY = f"FROM messages INDEXED BY messages_ready WHERE queue = ?1 AND state = {READY}"
 _DELAYED = f"FROM messages INDEXED BY messages_delayed WHERE queue = ?1 AND state = {DELAYED}"
@@ -46,11 +48,15 @@ _NAMES = (
 )
 _BURY = (
     "INSERT INTO dead_letters (id, queue, priority, token, strikes, enqueued_at, died_at, reason, "
-    "headers, extras, body) SELECT id, queue, priority, token, strikes, enqueued_at, ?, ?, "
-    f"headers, extras, body FROM messages WHERE seq = ? AND claim = ? AND state = {HELD}"
+    "kind, details, headers, extras, body) SELECT id, queue, priority, token, strikes, "
+    "enqueued_at, ?, ?, ?, ?, headers, extras, body FROM messages "
+    f"WHERE seq = ? AND claim = ? AND state = {HELD}"
 )
 _REMOVE: Final = f"DELETE FROM messages WHERE seq = ? AND claim = ? AND state = {HELD}"
-_DEAD = f"SELECT seq, token, reason, died_at, {MESSAGE_COLUMNS} FROM dead_letters"
+_DEAD = f"SELECT seq, token, reason, kind, details, died_at, {MESSAGE_COLUMNS} FROM dead_letters"
+# The rows of a page are found in an index: those before it may have large bodies.
+_PAGE = "SELECT seq FROM dead_letters{where} ORDER BY seq DESC LIMIT ? OFFSET ?"
+_DROP_DEAD: Final = "DELETE FROM dead_letters WHERE seq = ?"
 
 
 def names(cx: sqlite3.Connection) -> list[str]:
@@ -90,10 +96,15 @@ def purge(cx: sqlite3.Connection, queue: str) -> int:
     return ready + cx.execute(f"DELETE {_DELAYED}", (queue,)).rowcount
 
 
-def bury(cx: sqlite3.Connection, rows: list[tuple[float, str, int, int]]) -> None:
-    """Move held messages to the dead letters: died_at, reason, seq and claim of each."""
+def bury(cx: sqlite3.Connection, rows: Sequence[tuple[float, str, str, bytes, int, int]]) -> None:
+    """Move held messages to the dead letters: died_at, reason, kind, details, seq and claim."""
     cx.executemany(_BURY, rows)
-    cx.executemany(_REMOVE, [row[2:] for row in rows])
+    cx.executemany(_REMOVE, [row[4:] for row in rows])
+
+
+def drop_dead(cx: sqlite3.Connection, seqs: Sequence[int]) -> list[bool]:
+    """Remove dead letters; tell of each whether it was there."""
+    return [cx.execute(_DROP_DEAD, (seq,)).rowcount == 1 for seq in seqs]
 
 
 def dead_letters(
@@ -101,19 +112,30 @@ def dead_letters(
 ) -> list[DeadLetter]:
     """Return dead letters, newest first."""
     where, values = ("", ()) if queue is None else (" WHERE queue = ?", (queue,))
+    page = _PAGE.format(where=where)
     rows = cx.execute(
-        f"{_DEAD}{where} ORDER BY seq DESC LIMIT ? OFFSET ?", (*values, limit, offset)
+        f"{_DEAD} WHERE seq IN ({page}) ORDER BY seq DESC", (*values, limit, offset)
     ).fetchall()
     return [_dead_letter(*row) for row in rows]
 
 
 def _dead_letter(
-    seq: int, token: Any, reason: Any, died_at: Any, id: Any, queue: Any, *rest: Any
+    seq: int,
+    token: Any,
+    reason: Any,
+    kind: Any,
+    details: Any,
+    died_at: Any,
+    id: Any,
+    queue: Any,
+    *rest: Any,
 ) -> DeadLetter:
     return DeadLetter(
         message=read_message(id, queue, *rest),
         queue=str(queue),
         reason=str(reason),
+        kind=kind if isinstance(kind, str) else DeathKind.MALFORMED,
+        details=read_details(details),
         died_at=died_at if isinstance(died_at, float) else 0.0,
         deliveries=token if isinstance(token, int) else 0,
         receipt=str(seq),

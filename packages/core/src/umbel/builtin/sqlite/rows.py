@@ -24,6 +24,8 @@ _CONTENT_ENCODING: Final = "utf-8"
 class _Extras(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is seldom set; the defaults are `Message`'s."""
 
+    #: It was sent once: `sent` knows it. The first field: `_ONCE_EXTRAS` says so.
+    once: bool = False
     #: Only where it isn't what the headers say.
     task: str | None = None
     content_type: str = _CONTENT_TYPE
@@ -36,6 +38,10 @@ class _Extras(msgspec.Struct, frozen=True, omit_defaults=True):
     delivery_mode: int = 2
     properties: dict[str, Any] = {}
 
+
+#: What the extras of a message begin with that was sent once, and its receipts end with.
+_ONCE_EXTRAS: Final = b'{"once":true'
+ONCE: Final = "!"
 
 #: Characters of a wrong value that its reason shows.
 _SHOWN: Final = 40
@@ -50,9 +56,11 @@ _decode_extras: Final = msgspec.json.Decoder(_Extras).decode
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-def message_row(message: Message, now: float) -> tuple[Any, ...]:
+def message_row(message: Message, now: float, *, once: bool = False) -> tuple[Any, ...]:
     """Return the values of a row of `messages` from `id` on.
 
+    Args:
+        once: Whether `sent` will have a row of it, too.
     Raises: BrokerError: headers or properties hold what JSON can't.
     """
     headers, due_at = message.headers, message.due_at
@@ -61,6 +69,7 @@ def message_row(message: Message, now: float) -> tuple[Any, ...]:
         headers_json = _encode(headers)
         extras = _encode(
             _Extras(
+                once,
                 None if headers.get("task") == message.task else message.task,
                 # msgspec omits a default that is the same object, not one that is equal.
                 _CONTENT_TYPE if content_type == _CONTENT_TYPE else content_type,
@@ -151,10 +160,13 @@ def read_delivery(
     message = read_message(id, queue, priority, headers, extras, body)
     if type(strikes) is not int or strikes < 0:
         message, strikes = _wrong_type(strikes=strikes), 0
+    receipt = f"{seq}:{claim}"
+    if extras is not None and type(extras) is bytes and extras.startswith(_ONCE_EXTRAS):
+        receipt += ONCE
     return Delivery(
         message=message,
         queue=queue,
-        receipt=f"{seq}:{claim}",
+        receipt=receipt,
         token=token,
         strikes=strikes,
     )
@@ -164,7 +176,7 @@ def read_receipt(receipt: str) -> tuple[int, int] | None:
     """Return the seq and claim that `receipt` names; None: it isn't one of ours."""
     seq, _, claim = receipt.partition(":")
     try:
-        return int(seq), int(claim)
+        return int(seq), int(claim.removesuffix(ONCE))
     except ValueError:
         return None
 

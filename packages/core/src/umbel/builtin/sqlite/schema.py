@@ -13,7 +13,7 @@ from umbel.builtin.sqlite.errors import UnusableFileError
 
 #: "umbl": marks the file as umbel's.
 APPLICATION_ID = 0x756D626C
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: The first one that knows RETURNING.
 OLDEST_SQLITE = (3, 35, 0)
 
@@ -65,11 +65,19 @@ _TABLES = (
         reason TEXT,
         headers BLOB,
         extras BLOB,
-        body BLOB)""",
+        body BLOB,
+        kind TEXT,
+        details BLOB)""",
     "CREATE INDEX dead_letters_queue ON dead_letters (queue, seq)",
+    # Small, and so quickly gone through: the offset of a page is counted there.
+    "CREATE INDEX dead_letters_seq ON dead_letters (seq)",
+    # A message that is sent once, by the row of `messages` that it was stored in; gone_at: since
+    # when the broker is done with it.
+    "CREATE TABLE sent (once_key TEXT PRIMARY KEY, seq INTEGER, gone_at REAL) WITHOUT ROWID",
+    "CREATE INDEX sent_gone ON sent (gone_at) WHERE gone_at IS NOT NULL",
     "CREATE TABLE queues (name TEXT PRIMARY KEY) WITHOUT ROWID",
     # expires_at NULL: the lease ran out, and what the node held was given back.
-    "CREATE TABLE nodes (node TEXT PRIMARY KEY, expires_at REAL, lapsed_at REAL)",
+    """CREATE TABLE nodes (\n        node TEXT PRIMARY KEY, expires_at REAL, lapsed_at REAL, lease_s REAL)""",
     # AUTOINCREMENT: the number of a consumer is never given to another one.
     "CREATE TABLE consumers (number INTEGER PRIMARY KEY AUTOINCREMENT, consumer TEXT, node TEXT)",
     "CREATE INDEX consumers_consumer ON consumers (consumer)",
@@ -108,9 +116,29 @@ _TABLES = (
         PRIMARY KEY (topic, reach, port)) WITHOUT ROWID""",
 )
 
+#: By version: what makes a file of it one of the next version.
+_UPGRADES: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE dead_letters ADD COLUMN kind TEXT",
+        "ALTER TABLE dead_letters ADD COLUMN details BLOB",
+        "CREATE INDEX dead_letters_seq ON dead_letters (seq)",
+        """UPDATE dead_letters SET kind = CASE
+            WHEN reason LIKE 'its process died%' THEN 'poison'
+            WHEN reason LIKE 'unknown task%' THEN 'unknown'
+            WHEN reason LIKE 'failed: %' THEN 'failed'
+            WHEN reason LIKE 'its outcome can%' THEN 'undeliverable' ELSE 'malformed' END""",
+        "CREATE TABLE sent (once_key TEXT PRIMARY KEY, seq INTEGER, gone_at REAL) WITHOUT ROWID",
+        "CREATE INDEX sent_gone ON sent (gone_at) WHERE gone_at IS NOT NULL",
+        "ALTER TABLE nodes ADD COLUMN lease_s REAL",
+    ),
+}
+
 
 def prepare(cx: sqlite3.Connection, path: str) -> None:
     """Make sure that the file is umbel's: check it, or make it where it is new and empty.
+
+    A file of an older umbel is brought up to date. Processes of that umbel that have it open go
+    on; new ones refuse it.
 
     Raises: UnusableFileError: it belongs to another program or to a newer umbel, or its file
         system can't do WAL. The file is as it was.
@@ -124,30 +152,31 @@ def prepare(cx: sqlite3.Connection, path: str) -> None:
     # In one snapshot: another process may be making the file right now.
     cx.execute("BEGIN")
     try:
-        ours = _is_ours(cx, path)
+        version = _version(cx, path)
     finally:
         cx.execute("ROLLBACK")
     if cx.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         _switch_to_wal(cx, path)
-    if not ours:
-        _create(cx, path)
+    if version < SCHEMA_VERSION:
+        _write_schema(cx, path)
 
 
-def _is_ours(cx: sqlite3.Connection, path: str) -> bool:
+def _version(cx: sqlite3.Connection, path: str) -> int:
+    """Return the version of the file's schema; 0 where it is new and empty."""
     application = cx.execute("PRAGMA application_id").fetchone()[0]
     if application == APPLICATION_ID:
-        version = cx.execute("PRAGMA user_version").fetchone()[0]
+        version: int = cx.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise UnusableFileError(
                 f"{path!r} was written by a newer umbel (its schema is {version}, this one knows "
                 f"{SCHEMA_VERSION}); upgrade umbel, or give it another path"
             )
-        return True
+        return version
     if (
         application == 0
         and not cx.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]
     ):
-        return False
+        return 0
     raise UnusableFileError(
         f"{path!r} is an SQLite file of another program; give umbel another path, "
         f"as in 'sqlite:///umbel.db'"
@@ -163,13 +192,18 @@ def _switch_to_wal(cx: sqlite3.Connection, path: str) -> None:
         )
 
 
-def _create(cx: sqlite3.Connection, path: str) -> None:
+def _write_schema(cx: sqlite3.Connection, path: str) -> None:
     cx.execute("BEGIN IMMEDIATE")
     try:
-        if not _is_ours(cx, path):  # another process may have been first
+        version = _version(cx, path)  # another process may have been first
+        if version == 0:
             for statement in _TABLES:
                 cx.execute(statement)
             cx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for older in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+            for statement in _UPGRADES[older]:
+                cx.execute(statement)
+        if version < SCHEMA_VERSION:
             cx.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         cx.execute("COMMIT")
     except BaseException:

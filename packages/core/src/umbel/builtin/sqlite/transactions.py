@@ -18,13 +18,17 @@ from umbel.builtin.sqlite.schema import DELAYED, HELD, NOBODY, READY
 #: Messages that one `take` makes ready at most, so that it doesn't hold the lock for long.
 PROMOTED: Final = 1000
 
+#: Bytes of bodies and headers that one `take` returns at most, where it returns more than one message.
+TAKEN_BYTES: Final = 32 * 1024 * 1024
+_SMALL_FILE_PAGES: Final = TAKEN_BYTES // 4096
+
 #: Queues that one statement of `glance` looks into; SQLite's columns have a limit.
 _GLANCED: Final = 200
 
 #: What names a held message: its seq and its claim.
 Receipt = tuple[int, int]
 
-_INSERT: Final = (
+INSERT: Final = (
     "INSERT INTO messages (id, queue, priority, state, due_at, claim, token, strikes, enqueued_at,"
     " headers, extras, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
@@ -44,6 +48,11 @@ _TAKE: Final = (
     f"(SELECT seq {_READY_IN} ORDER BY priority DESC, seq LIMIT ?) "
     f"RETURNING seq, token, strikes, {MESSAGE_COLUMNS}"
 )
+# The sizes alone: SQLite doesn't read a body to tell its length.
+_SIZES: Final = (
+    f"SELECT ifnull(length(body), 0) + ifnull(length(headers), 0) {_READY_IN} "
+    "ORDER BY priority DESC, seq LIMIT ?"
+)
 _REMOVE: Final = "DELETE FROM messages WHERE seq = ? AND claim = ?"
 _REMOVE_RUN: Final = "DELETE FROM messages WHERE seq BETWEEN ? AND ? AND claim = ?"
 _GIVE_BACK: Final = (
@@ -61,7 +70,7 @@ class NotAllHeldError(UndoError):
 
 def insert(cx: sqlite3.Connection, rows: Sequence[Any], new_queues: Collection[str]) -> None:
     """Store messages; remember the names of queues."""
-    cx.executemany(_INSERT, rows)
+    cx.executemany(INSERT, rows)
     if new_queues:
         cx.executemany(_KNOW_QUEUE, [(name,) for name in new_queues])
 
@@ -91,11 +100,28 @@ def take(
     rows: list[tuple[Any, ...]] = []
     for queue in queues:
         cx.execute(_PROMOTE, (queue, now))
-        found = cx.execute(_TAKE, (claim, queue, limit - len(rows))).fetchall()
+        wanted = limit - len(rows)
+        fitting = _fitting(cx, queue, wanted)
+        found = cx.execute(_TAKE, (claim, queue, fitting)).fetchall()
         rows += _in_order(found)
-        if len(rows) >= limit:
+        if len(rows) >= limit or fitting < wanted:
             break
     return rows
+
+
+def _fitting(cx: sqlite3.Connection, queue: str, wanted: int) -> int:
+    """Return how many of the next `wanted` to take, so that they don't fill the memory.
+
+    A file that isn't larger than a batch may be needs no look at the sizes.
+    """
+    if wanted == 1 or cx.execute("PRAGMA page_count").fetchone()[0] <= _SMALL_FILE_PAGES:
+        return wanted
+    total = 0
+    for count, (size,) in enumerate(cx.execute(_SIZES, (queue, wanted)).fetchall()):
+        total += size
+        if total > TAKEN_BYTES:
+            return max(count, 1)
+    return wanted
 
 
 def remove(cx: sqlite3.Connection, receipts: Sequence[Receipt]) -> None:

@@ -74,6 +74,15 @@ SETTINGS = (
         group=_GROUP,
     ),
     Setting(
+        name="result_max_bytes",
+        type=int,
+        default=16 * 1024 * 1024,
+        help="A task that returns more than this, encoded, has failed, with `ResultTooLargeError`.",
+        unit="bytes",
+        minimum=1024,
+        group=_GROUP,
+    ),
+    Setting(
         name="result_extended",
         type=bool,
         default=True,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from umbel.messages import DEFAULT_QUEUE, MAX_PRIORITY
+from umbel.rates import rate_problem
 from umbel.settings.schema import Setting
 
 _GROUP = "tasks"
@@ -81,6 +82,26 @@ _PUBLISHING = (
         help="A message with a larger body is neither sent nor decoded.",
         unit="bytes",
         minimum=1024,
+        group=_GROUP,
+    ),
+    Setting(
+        name="task_message_max_depth",
+        type=int,
+        default=200,
+        help="Arguments and results nested deeper than this are neither sent nor decoded.",
+        unit="levels",
+        minimum=50,  # an error's arguments are up to 20 levels deep, and stand in a document
+        maximum=500,
+        group=_GROUP,
+    ),
+    Setting(
+        name="task_once_window_s",
+        type=float,
+        default=600.0,
+        help="How long a task's id stays taken after its message is done with, where it was sent "
+        "with a `task_id` or `on_conflict`, or follows on another task.",
+        unit="seconds",
+        minimum=0.0,
         group=_GROUP,
     ),
     Setting(
@@ -185,8 +206,8 @@ _RUNNING = (
         name="task_acks_on_failure_or_timeout",
         type=bool,
         default=True,
-        help="Acknowledge late also when the task failed or ran out of time; else it is delivered "
-        "again.",
+        help="Acknowledge late also when the task failed or ran out of time; else it goes to the "
+        "dead letters, whatever `task_dead_letter` says.",
         group=_GROUP,
     ),
     Setting(
@@ -204,6 +225,16 @@ _RUNNING = (
         help="How many processes may die running a task before it is a dead letter.",
         unit="deliveries",
         minimum=1,
+        group=_GROUP,
+    ),
+    Setting(
+        name="task_dead_letter",
+        type=str,
+        default="poison",
+        help="Which failures go to the dead letters: `poison` (their process died, "
+        "`task_max_deliveries` times), `failed` (these, and all that failed for good) or `never`. "
+        "What can't be read, run or delivered goes there in any case.",
+        choices=("poison", "failed", "never"),
         group=_GROUP,
     ),
     Setting(
@@ -226,6 +257,16 @@ _RUNNING = (
         minimum=0.001,
         aliases=((0.0, None),),
         default_text="no limit",
+        group=_GROUP,
+    ),
+    Setting(
+        name="task_default_rate_limit",
+        type=str | float | None,
+        default=None,
+        help="How many tasks of one type a worker node starts in a time, such as `10/s`, `100/m` "
+        "or `5/h`; what is over it waits in the broker. A task's own `rate_limit` goes before.",
+        default_text="no limit",
+        check=rate_problem,
         group=_GROUP,
     ),
     Setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from umbel.settings.autoscale import autoscale_problem
 from umbel.settings.schema import Setting
 
 _GROUP = "worker"
@@ -109,6 +110,84 @@ SETTINGS = (
         minimum=1,
         aliases=((0, None),),
         default_text="no limit",
+        group=_GROUP,
+    ),
+    Setting(
+        name="worker_disable_rate_limits",
+        type=bool,
+        default=False,
+        help="Start tasks as they come, whatever their rate limits.",
+        group=_GROUP,
+    ),
+    Setting(
+        name="worker_unknown_task",
+        type=str,
+        default="hold",
+        help="What becomes of a task that no such name is registered for: `hold` it for workers "
+        "that may know it, as in a rolling deploy, or make it a `dead_letter` at once.",
+        choices=("hold", "dead_letter"),
+        celery_default_differs="it is discarded",
+        group=_GROUP,
+    ),
+    Setting(
+        name="worker_unknown_task_hold_s",
+        type=float,
+        default=300.0,
+        help="How long an unknown task is held, tried again with growing delays, before it is a "
+        "dead letter.",
+        unit="seconds",
+        minimum=0.0,
+        group=_GROUP,
+    ),
+    Setting(
+        name="worker_max_memory_per_child",
+        type=int | None,
+        default=None,
+        help="Replace a process that has more memory than this after a task.",
+        unit="kilobytes",
+        minimum=1,
+        aliases=((0, None),),
+        default_text="no limit",
+        group=_GROUP,
+    ),
+    Setting(
+        name="worker_memory_ceiling_bytes",
+        type=int | None,
+        default=None,
+        help="Kill a process that has more memory than this, whatever it runs; to that, it counts "
+        "as if it had killed its process.",
+        unit="bytes",
+        minimum=1,
+        aliases=((0, None),),
+        default_text="no limit",
+        group=_GROUP,
+    ),
+    Setting(
+        name="worker_autoscale",
+        type=str | None,
+        default=None,
+        help="`MAX,MIN`, such as `10,3`: the number of processes follows the load between these.",
+        default_text="a fixed number",
+        check=autoscale_problem,
+        group=_GROUP,
+    ),
+    Setting(
+        name="worker_autoscale_idle_s",
+        type=float,
+        default=30.0,
+        help="How long fewer processes must have been enough before their number shrinks.",
+        unit="seconds",
+        minimum=0.1,
+        group=_GROUP,
+    ),
+    Setting(
+        name="worker_consume_timeout_s",
+        type=float | None,
+        default=60.0,
+        help="Replace a process that runs nothing and hasn't come back from the broker for so "
+        "long; a receive that finds nothing takes 5 s. None: never.",
+        unit="seconds",
+        minimum=7.0,
         group=_GROUP,
     ),
     Setting(

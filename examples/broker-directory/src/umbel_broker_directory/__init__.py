@@ -1,0 +1,1 @@
+"""A broker for umbel that is a directory of files."""

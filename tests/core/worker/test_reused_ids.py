@@ -1,0 +1,42 @@
+"""An id that its sender chose may be used again: the later task runs, and its result stands."""
+
+from __future__ import annotations
+
+from umbel import Umbel
+from umbel_testing.clock import FakeClock
+from umbel_testing.task_queue import TaskQueue
+
+
+def test_a_task_under_a_used_id_runs_though_it_was_given_back(
+    umbel_app: Umbel, umbel_clock: FakeClock, umbel_queue: TaskQueue
+) -> None:
+    ran: list[str] = []
+    work = umbel_app.task(name="work")(ran.append)
+    work.apply_async(("first",), task_id="nightly")
+    umbel_queue.drain()
+    umbel_clock.advance(umbel_app.conf.task_once_window_s + 1)
+
+    work.apply_async(("second",), task_id="nightly")
+    broker = umbel_app.broker
+    broker.nack(broker.receive(["celery"], max_messages=1, wait_s=0))
+    umbel_queue.drain()
+
+    assert ran == ["first", "second"]
+
+
+def test_its_result_takes_the_place_of_one_from_more_deliveries(
+    umbel_app: Umbel, umbel_clock: FakeClock, umbel_queue: TaskQueue
+) -> None:
+    work = umbel_app.task(name="work")(str.upper)
+    broker = umbel_app.broker
+    result = work.apply_async(("first",), task_id="nightly")
+    for _ in range(3):
+        broker.nack(broker.receive(["celery"], max_messages=1, wait_s=0))
+    umbel_queue.drain()
+    assert result.get(timeout=1) == "FIRST"
+    umbel_clock.advance(umbel_app.conf.task_once_window_s + 1)
+
+    again = work.apply_async(("second",), task_id="nightly")
+    umbel_queue.drain()
+
+    assert again.get(timeout=1) == "SECOND"
