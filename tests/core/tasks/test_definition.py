@@ -208,3 +208,18 @@ class _ModuleOf:
 def test_repr_names_task_and_app(app):
     assert repr(app.task(name="proj.add")(sample)) == "<Task proj.add of proj>"
     assert repr(Task()) == "<Task Task>"
+
+
+@pytest.mark.parametrize("option", ["time_limit", "soft_time_limit", "max_retries"])
+@pytest.mark.parametrize("value", ["1m", True, timedelta(minutes=1)])
+def test_option_that_must_be_a_number_is_refused_where_it_is_defined(app, option, value):
+    with pytest.raises(InvalidTaskError, match=rf"task 't': {option} must be .* or None, not "):
+        app.task(name="t", **{option: value})(lambda: None)
+
+
+def test_annotation_with_a_limit_that_is_no_number_is_refused(make_app):
+    app = make_app(task_annotations={"*": {"time_limit": "1m"}})
+    app.task(name="t")(lambda: None)
+
+    with pytest.raises(InvalidTaskError, match="time_limit must be seconds or None, not '1m'"):
+        app.finalize()

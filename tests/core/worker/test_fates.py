@@ -363,14 +363,15 @@ def test_redelivered_tasks_run_where_their_fates_cannot_be_looked_up(
     assert len(take(consumer)) == 1
 
 
+@pytest.mark.parametrize("record", [b"of another version", b"\x93\x01\x91\xa1\xff", b'["\xff"]'])
 def test_a_fate_that_cannot_be_read_is_none(
-    app: Umbel, consumer: Consumer, recovery: Recovery
+    app: Umbel, consumer: Consumer, recovery: Recovery, record: bytes
 ) -> None:
     app.send_task("add", (1, 1))
     running = receive(consumer)
     die(consumer, recovery, dead(running), running)
     assert app.coordinator is not None
-    app.coordinator.put(next(iter(fates(app))), b"of another version")
+    app.coordinator.put(next(iter(fates(app))), record)
 
     assert len(take(consumer)) == 1
 

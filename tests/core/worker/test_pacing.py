@@ -160,7 +160,7 @@ def test_few_are_never_held_for_long_so_that_a_raised_rate_is_felt(rate: float) 
     assert max(fleet.holds) <= 3.0
 
 
-@pytest.mark.parametrize("garbage", [1e300, float("inf"), -1e300, 1e9])
+@pytest.mark.parametrize("garbage", [1e300, float("inf"), float("nan"), -1e300, 1e9])
 def test_what_a_killed_process_half_wrote_heals(garbage: float) -> None:
     pace = Pace(garbage, garbage, garbage)
     now, starts = 100.0, 0

@@ -297,6 +297,25 @@ def test_an_outage_at_any_step_is_waited_out(
     assert "can't recover what pid 4711 held yet" in caplog.text
 
 
+def test_an_outage_of_the_backend_alone_holds_up_nothing_that_has_no_outcome(
+    app: Umbel, broker: Broker, child: Broker, recovery: Recovery, fault: Callable[..., Any]
+) -> None:
+    results = [app.send_task("add", (i, i)) for i in range(3)]
+    finished, running, _waiting = receive(child, 3)
+    outage = fault(app.backend, "store")
+
+    recovery.add(dead(running=(running,), finished={finished.receipt: Success(b'"made"')}))
+    recovery.run()
+    assert strikes(broker) == {results[2].id: 0}
+
+    outage.is_on = False
+    recovery._not_before = 0.0
+    recovery.run()
+    assert recovery.is_done
+    assert results[0].get(timeout=1) == "made"
+    assert strikes(broker) == {results[1].id: 1}
+
+
 def test_what_was_given_back_by_a_try_whose_answer_was_lost_is_not_told_of_as_lost(
     app: Umbel,
     broker: Broker,

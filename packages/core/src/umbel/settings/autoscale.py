@@ -13,10 +13,10 @@ def read_autoscale(text: str) -> tuple[int, int]:
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 2):
-        raise ValueError(f"{text!r} is not MAX,MIN, such as 10,3")
+        raise ValueError("must be MAX,MIN, such as 10,3")
     most, fewest = numbers[0], numbers[1] if len(numbers) == 2 else 1
     if not 1 <= fewest <= most:
-        raise ValueError(f"{text!r} must be MAX,MIN with 1 <= MIN <= MAX, such as 10,3")
+        raise ValueError("must be MAX,MIN with 1 <= MIN <= MAX, such as 10,3")
     return most, fewest
 
 

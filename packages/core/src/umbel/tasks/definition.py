@@ -20,6 +20,12 @@ from umbel.tasks.annotations import annotations_for
 from umbel.tasks.arguments import ArgumentCheck, Converters
 
 _UNSET: Any = object()
+#: Options that are counted with: a wrong one would be found out by the worker only.
+_NUMBERS = {
+    "time_limit": "seconds",
+    "soft_time_limit": "seconds",
+    "max_retries": "a number",
+}
 
 
 class TaskDefinition:
@@ -137,6 +143,7 @@ class TaskDefinition:
         given = dict(options or {})
         check_task_options(repr(name), given, frozenset(_attributes(type(self))))
         _check_rate(name, given.get("rate_limit", getattr(type(self), "rate_limit", None)))
+        _check_numbers(name, given)
         self._sender, self.name, self.bind = sender, name, bind
         self._override_handlers({key: given.pop(key) for key in HANDLERS if key in given})
         given.pop("replace", None)
@@ -193,6 +200,7 @@ class TaskDefinition:
         throws: Any = self.throws or ()
         self.throws = (throws,) if isinstance(throws, type) else tuple(throws)
         _check_rate(self.name, self.rate_limit)  # an annotation may have set it
+        _check_numbers(self.name, {option: getattr(self, option) for option in _NUMBERS})
         expires: Any = self.result_expires
         self.result_expires = expires.total_seconds() if isinstance(expires, timedelta) else expires
 
@@ -255,6 +263,15 @@ def _check_rate(name: str, rate: str | float | None) -> None:
         parse_rate(rate)
     except ConfigError as exc:
         raise InvalidTaskError(f"task {name!r}: rate_limit {exc}") from None
+
+
+def _check_numbers(name: str, options: Mapping[str, Any]) -> None:
+    for option, what in _NUMBERS.items():
+        value = options.get(option)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise InvalidTaskError(
+                f"task {name!r}: {option} must be {what} or None, not {value!r:.80}"
+            )
 
 
 def _attributes(kind: type) -> Iterator[str]:

@@ -138,7 +138,7 @@ def marked(deliveries: Sequence[Delivery], fates: Mapping[str, Fate]) -> list[De
 def _read(value: bytes | None) -> Fate:
     try:
         return Fate() if value is None else _decode(value)
-    except msgspec.MsgspecError as exc:  # of another version
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:  # of another version, or damaged
         logger.warning("can't read what is known of a task that was redelivered: %s", exc)
         return Fate()
 

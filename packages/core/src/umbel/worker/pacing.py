@@ -59,10 +59,11 @@ def step(
     Returns: What is known then, and the seconds to hold the message; 0.0: it starts.
     """
     interval = 1.0 / rate
-    # What lies further ahead than can be was written by a process that was killed meanwhile.
-    used = min(pace.used_until, now + interval + _AHEAD_S)
-    promised = min(max(pace.promised_until, used), now + interval + _AHEAD_S)
-    returns = min(pace.returns_until, now + LONGEST_HOLD_S)
+    # What lies further ahead than can be was written by a process that was killed meanwhile. What
+    # is no number is passed over: `min` and `max` keep the first of two that don't compare.
+    used = min(now + interval + _AHEAD_S, pace.used_until)
+    promised = min(now + interval + _AHEAD_S, max(used, pace.promised_until))
+    returns = min(now + LONGEST_HOLD_S, pace.returns_until)
     if now >= (promised if is_new else used) - SLACK_S:
         used = max(used, now) + interval
         return Pace(used, max(promised, used), returns), 0.0

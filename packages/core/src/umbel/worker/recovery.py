@@ -154,6 +154,7 @@ class Recovery:
             struck[delivery.receipt] = self._strike(dead, delivery)
         self._settle_early(dead, pending | known)
         if not self._settler.flush(force=True):
+            self._give_back_others(held, struck)
             raise self._settler.outage or UmbelError("not settled")
         if self._has_lease:
             self._broker.recover_consumer(dead.consumer, struck=struck)
@@ -161,6 +162,15 @@ class Recovery:
         self._noted.discard(dead.consumer)
         self._attempts.forget(self._buried)
         self._buried.clear()
+
+    def _give_back_others(self, held: Sequence[Delivery], struck: Collection[str]) -> None:
+        """Give back what has neither an outcome nor a strike: an outage of the backend alone
+        is nothing to it.
+        """
+        kept = self._settler.pending_receipts().union(struck)
+        others = [each for each in held if each.receipt not in kept]
+        if others:
+            self._broker.nack(others)
 
     def _known_to_be_held(self, dead: DeadChild, held: Sequence[Delivery]) -> set[str]:
         """Return the receipts that were held at this try or an earlier one.
