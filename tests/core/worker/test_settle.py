@@ -259,6 +259,28 @@ def test_an_outcome_that_cannot_be_planned_does_not_hold_up_its_neighbours(
     assert "can't be settled" in dead.reason
 
 
+def test_a_dead_letter_of_what_cannot_be_planned_tells_as_much_as_any_and_no_password(
+    app: Umbel, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = app.send_task("add", (1, 1))
+    job = take(consumer)
+
+    def refuse(*_: object) -> None:
+        raise ValueError("no route to amqp://me:secret@host//")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("umbel.worker.planning.follow_ups", refuse)
+        consumer.settler.add(Settlement(job.delivery, Success(b"2"), job, 1_900_000_000.0))
+        assert consumer.settler.flush()
+
+    (dead,) = consumer.broker.dead_letters()
+    assert dead.kind == "undeliverable"
+    assert "secret" not in dead.reason
+    assert dead.details["hostname"]
+    (stored,) = consumer.backend.load([result.id]).values()
+    assert b'"date_done":"2030-03-17' in stored.body
+
+
 def test_strays_are_given_back(app: Umbel, consumer: Consumer) -> None:
     app.send_task("add", (1, 1))
     lost: Sequence[Delivery] = consumer.broker.receive(["celery"], max_messages=1, wait_s=5)

@@ -65,7 +65,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def attempt(self) -> int:
         """How many attempts at this task came before: its retries, and those before a replay."""
-        return _count(self.headers.get("retries")) + _count(self.headers.get(ATTEMPTS_BEFORE))
+        return _count(self.headers.get("retries")) + attempts_before(self.headers)
 
     @property
     def result_order(self) -> int:
@@ -77,6 +77,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         """What makes it the same message as another: its id and attempt."""
         attempt = self.attempt
         return f"{self.id}/{attempt}" if attempt else self.id
+
+
+def attempts_before(headers: Mapping[str, Any]) -> int:
+    """Return how many attempts were made before a message with these headers was replayed."""
+    return _count(headers.get(ATTEMPTS_BEFORE))
 
 
 def result_order(headers: Mapping[str, Any], attempt: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from umbel.messages import ATTEMPTS_BEFORE, result_order
+from umbel.messages import attempts_before, result_order
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +69,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def attempt(self) -> int:
         """How many attempts at the task came before, as `Message.attempt` counts them."""
-        before = self.headers.get(ATTEMPTS_BEFORE)
-        return self.retries + (before if isinstance(before, int) else 0)
+        return self.retries + attempts_before(self.headers)
 
     @property
     def result_order(self) -> int:

@@ -80,8 +80,9 @@ class Dispatcher:
         started_at = self._clock.monotonic()
         once = _on_conflict(options, broker) if options else None
         if options.get("task_id") and not options.get("retries"):
+            now = int(self._clock.time())
             for message in messages:
-                message.headers[SENT_AT] = int(self._clock.time())
+                message.headers[SENT_AT] = now
         first = self._with_room(_try(broker, messages, options, once), broker, messages)
         try:
             known = first()

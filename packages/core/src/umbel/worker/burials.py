@@ -42,11 +42,8 @@ class Burials:
 
     def _of_failure(self, settlement: Settlement, failure: Failure) -> Burial | None:
         job, reason, death = settlement.job, failure.dead_letter, failure.death
-        policy = (
-            self._policy
-            if job is None or job.runner.dead_letter is None
-            else (job.runner.dead_letter)
-        )
+        own = None if job is None else job.runner.dead_letter
+        policy = self._policy if own is None else own
         if reason is None:
             if policy != "failed" and (job is None or job.runner.acks_on_failure):
                 return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from umbel.errors import DecodeError
 from umbel.ids import derived_id
-from umbel.messages import ATTEMPTS_BEFORE
+from umbel.messages import attempts_before
 from umbel.outcomes import Failure, Outcome, Retry, Revoked, Success
 from umbel.signatures import Signature
 
@@ -64,7 +64,7 @@ def _next_step(job: Job, result: Any, host: Host) -> list[Message]:
 def _message(job: Job, signature: Signature, args: list[Any], edge: str, host: Host) -> Message:
     call = signature.clone(args)
     if not call.options.get("task_id"):
-        before = job.request.headers.get(ATTEMPTS_BEFORE)
+        before = attempts_before(job.request.headers)
         # What follows from a replay is not what followed from the attempts before it.
         edge = f"{edge}/{before}" if before else edge
         call = call.set(task_id=derived_id(job.request.id or "", edge))

@@ -67,9 +67,13 @@ class Planner:
             delivery,
             result=self.result(settlement),
             follow_ups=follow_ups(job, outcome, self._host) if job is not None else [],
-            bury=self._burials.of(settlement),
+            bury=self.burial(settlement),
             acked=acked,
         )
+
+    def burial(self, settlement: Settlement) -> Burial | None:
+        """Return how the message is buried; None: it isn't."""
+        return self._burials.of(settlement)
 
     def result(self, settlement: Settlement) -> StoredResult | None:
         """Return the result to store; None where the task's is ignored or there is no id."""

@@ -21,7 +21,7 @@ from umbel.error_info import error_info
 from umbel.errors import QueueFullError, TaskError, UmbelError
 from umbel.events import notify
 from umbel.interfaces.broker import Capability
-from umbel.messages import Burial, DeathKind
+from umbel.messages import DeathKind
 from umbel.outcomes import Failure, Rejected, Revoked, StoredResult
 from umbel.worker.decode import header_id
 from umbel.worker.jobs import Settlement
@@ -243,9 +243,7 @@ class Settler:
             self._note_outage(exc, 1)
             return [settlement]
         label = settlement.job.label if settlement.job else receipt
-        reason = f"its outcome can't be settled: {exc}"
-        error = error_info(exc if isinstance(exc, UmbelError) else TaskError(reason))
-        failure = Failure(error, dead_letter=reason)
+        failure = _unsettled(exc)
         failed = msgspec.structs.replace(settlement, outcome=failure)
         # The second is without its errbacks: they may be what is refused.
         for each in (failed, msgspec.structs.replace(failed, job=None)):
@@ -254,7 +252,7 @@ class Settler:
             except Exception as also:  # noqa: BLE001 - then it is kept as it was
                 logger.debug("%s: its failure can't be settled either: %s", label, also)
             else:
-                logger.error("%s: %s", label, reason, exc_info=_unless_ours(exc))
+                logger.error("%s: %s", label, failure.dead_letter, exc_info=_unless_ours(exc))
                 return []
         self._note_outage(exc, 1)
         return [settlement]
@@ -341,15 +339,12 @@ class Settler:
         except Exception as exc:
             label = settlement.job.label if settlement.job else settlement.delivery.receipt
             logger.exception("%s: its outcome can't be settled", label)
-            reason = f"its outcome can't be settled: {exc}"
-            error = error_info(exc if isinstance(exc, UmbelError) else TaskError(reason))
-            failed = Settlement(settlement.delivery, Failure(error, dead_letter=reason))
+            failed = msgspec.structs.replace(settlement, outcome=_unsettled(exc), job=None)
             try:
-                result = self._planner.result(failed)
+                return self._planner.plan(failed)
             except Exception:  # noqa: BLE001 - then the dead letter alone tells of it
-                result = None
-            bury = Burial(settlement.delivery, reason, DeathKind.UNDELIVERABLE)
-            return Plan(settlement.delivery, result=result, bury=bury, acked=settlement.acked)
+                bury = self._planner.burial(failed)
+                return Plan(settlement.delivery, bury=bury, acked=settlement.acked)
 
     def _store(self, plans: Sequence[Plan]) -> set[str]:
         """Store the results; return the ids of those that were refused for newer ones."""
@@ -414,6 +409,13 @@ def _in_doubt(batch: Sequence[Settlement], lease: LeaseView, now: float) -> bool
     return now >= lease.lease_until or any(
         settlement.job is not None and settlement.job.received_at < since for settlement in batch
     )
+
+
+def _unsettled(exc: Exception) -> Failure:
+    """Return the failure of a task whose outcome can't be settled, because of `exc`."""
+    reason = f"its outcome can't be settled: {exc}"
+    error = error_info(exc if isinstance(exc, UmbelError) else TaskError(reason))
+    return Failure(error, dead_letter=reason)
 
 
 def _ids(deliveries: Sequence[Delivery]) -> str:
