@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,13 @@ import rate_child
 
 from umbel.worker import rate_table
 from umbel.worker.rate_table import RateTable
-from umbel.worker.shared_files import lock_file, new_file, open_file, unlock_file
+from umbel.worker.shared_files import (
+    lock_file,
+    new_file,
+    open_file,
+    receive_files,
+    unlock_file,
+)
 
 
 def test_new_file_is_as_large_as_was_asked_for_and_empty() -> None:
@@ -69,3 +76,26 @@ def test_table_in_a_file_with_a_name_is_shared_by_it(
     table.close()
 
     assert not path.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no files are sent there")
+def test_files_that_are_received_are_the_same_and_go_to_no_program() -> None:
+    ours, theirs = socket.socketpair()
+    handle, _ = new_file("umbel-test", 10)
+    with ours, theirs:
+        socket.send_fds(ours, [b"take"], [handle, handle])
+        data, files = receive_files(theirs, 10, 5)
+
+    os.pwrite(handle, b"x", 0)
+    assert (data, len(files)) == (b"take", 2)
+    assert [os.pread(each, 1, 0) for each in files] == [b"x", b"x"]
+    assert not any(os.get_inheritable(each) for each in files)
+    for each in (handle, *files):
+        os.close(each)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no files are sent there")
+def test_receiving_does_not_wait_where_it_is_told_not_to() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(BlockingIOError):
+        receive_files(theirs, 10, 5, socket.MSG_DONTWAIT)

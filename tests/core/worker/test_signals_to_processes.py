@@ -221,6 +221,28 @@ def test_children_leave_signals_to_the_supervisor_and_what_they_start_does_not()
     assert ended.stdout.splitlines() == ["alive", "program -15", "fork -15"]
 
 
+def test_signals_that_come_while_a_process_is_started_do_not_end_it() -> None:
+    ended = run_python(
+        """
+        import os, signal
+        from umbel.worker import heeding
+
+        with heeding.holding_signals():
+            pid = os.fork()
+            if not pid:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                    os.kill(os.getpid(), number)
+                heeding.leave_signals_to_supervisor()
+                heeding.let_signals_through()
+                os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        os.kill(os.getpid(), signal.SIGTERM)
+        """
+    )
+
+    assert (ended.stdout, ended.returncode) == ("7\n", -signal.SIGTERM)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl of Linux")
 def test_init_collects_the_processes_that_it_inherits_and_not_its_own() -> None:
     ended = run_python(

@@ -49,6 +49,14 @@ import multiprocessing
 if multiprocessing.current_process().name != "MainProcess":
     {}
 """
+#: Has a thread, so that a fork server has to import it for itself.
+NOT_TO_BE_FORKED = """
+import threading
+
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+is_fork_server = "IMPORTED_BY_SUPERVISOR" in os.environ
+os.environ["IMPORTED_BY_SUPERVISOR"] = "1"
+"""
 
 
 @pytest.fixture
@@ -83,12 +91,7 @@ def locked(database: Path) -> Iterator[None]:
 
 def fork_server(worker: WorkerProcess) -> int:
     """Return the pid of the process that children are forked from."""
-    (found,) = [
-        pid
-        for pid in descendants(worker.process.pid)
-        if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        and not title(pid).startswith("umbel-child")
-    ]
+    (found,) = [pid for pid in descendants(worker.process.pid) if title(pid) == "umbel-forks"]
     return found
 
 
@@ -120,7 +123,7 @@ def test_a_worker_that_is_told_to_stop_while_the_app_is_still_loading_stops_at_o
     if where == "a child":
         extra = ONLY_IN_CHILDREN.format("note('loads', 'x'); time.sleep(60)")
     else:
-        extra = "import sys\nif sys.argv[0] == '-c':\n    note('loads', 'x'); time.sleep(20)"
+        extra = NOT_TO_BE_FORKED + "if is_fork_server:\n    note('loads', 'x'); time.sleep(20)"
     project = make_project(extra, worker_preload_app=where == "the fork server")
     worker = project.worker("-c", "2", wait=False)
     wait_for(lambda: project.ledger("loads"))
@@ -442,15 +445,15 @@ ONLY_IN_SUPERVISOR = """
 import ctypes, sys
 from umbel.builtin.sqlite.{module} import {owner}
 
-_method = {owner}.{method}
+_method, _supervisor = {owner}.{method}, os.getpid()
 
 def slow(self, *args):
-    note("asked", "{method}")
-    time.sleep({seconds})
+    if os.getpid() == _supervisor:
+        note("asked", "{method}")
+        time.sleep({seconds})
     return _method(self, *args)
 
-if "worker" in sys.argv:  # its children are forked from a process without these arguments
-    {owner}.{method} = slow
+{owner}.{method} = slow
 
 
 @app.task

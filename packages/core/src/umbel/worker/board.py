@@ -133,12 +133,24 @@ class Board:
             _NUMBER.pack_into(memory, _SLOTS_AT, slots)
         return cls(handle, path)
 
+    @classmethod
+    def inherit(cls, handle: int) -> Board:
+        """Map what a parent handed over as the open file `handle`."""
+        board = cls(handle)
+        board.forget_file()
+        return board
+
+    @property
+    def handle(self) -> int:
+        """The open file, to hand over to a child. Raises: ValueError: that was done already."""
+        if self._handle is None:
+            raise ValueError("the board was handed over already")
+        return self._handle
+
     def __reduce__(self) -> tuple[Callable[..., Board], tuple[Any, ...]]:
         if self._path is not None:
             return _from_path, (self._path,)
-        if self._handle is None:
-            raise ValueError("the board was handed over already")
-        return _from_handle, (reduction.DupFd(self._handle),)
+        return _from_handle, (reduction.DupFd(self.handle),)
 
     def forget_file(self) -> None:
         """Let go of the file once the child has it: the memory lives while somebody maps it."""
@@ -353,9 +365,7 @@ class Board:
 
 def _from_handle(inherited: Any) -> Board:
     """Map what a parent handed over; called as a child unpickles it."""
-    board = Board(inherited.detach())
-    board.forget_file()
-    return board
+    return Board.inherit(inherited.detach())
 
 
 def _from_path(path: Path) -> Board:

@@ -1,4 +1,4 @@
-"""The living children of a supervisor: how each is started, and what all of them are told.
+"""The living children of a supervisor: how each is ordered, and what all of them are told.
 
 A child that retires runs on to the end of its work, but doesn't count in the pool: a successor
 is started beside it.
@@ -6,41 +6,33 @@ is started beside it.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from umbel.errors import UmbelError
 from umbel.events import notify
 from umbel.ids import new_id
 from umbel.worker.board import Board
 from umbel.worker.child import WARM, ChildSpec
-from umbel.worker.processes import Child, process_context, start_child
+from umbel.worker.processes import Child, Starter
 
 if TYPE_CHECKING:
     from umbel.worker.host import Host
 
 
-class StartInterruptedError(UmbelError):
-    """A signal came while a child was being started."""
-
-
 class Children:
     """Changed by the supervisor's thread; other threads write to the boards of what is in it."""
 
-    def __init__(self, host: Host, spec: ChildSpec, *, preloads: bool, worker: object):
+    def __init__(self, host: Host, spec: ChildSpec, starter: Starter, *, worker: object):
         """`spec` is the pattern of a child; index and identity are filled in."""
         self._host, self._spec, self._worker = host, spec, worker
+        self.starter = starter
         self._lock = threading.Lock()
         self._living: tuple[Child, ...] = ()
         self._lease = (0.0, 0.0)
         self._revokes = 0
-        #: Whether one is being started this moment.
-        self.is_starting = False
-        self._context = process_context(_preload(spec.app_path) if preloads else [])
 
     def __iter__(self) -> Iterator[Child]:
         return iter(self._living)
@@ -58,32 +50,42 @@ class Children:
         """Whether one of them runs a task."""
         return any(next(child.board.running(), None) for child in self._living)
 
-    def start(self) -> Child:
-        """Start one more, under the lowest number that none of the living has.
-
-        Raises: OSError, EOFError: it can't be started now. StartInterruptedError.
-        """
+    def order(self) -> None:
+        """Order one more, under the lowest number that none has. Raises: OSError: it can't be."""
         if self._host.events.process_starting:
             notify(self._host.events.process_starting, self._worker)
-        taken = {child.index for child in self._living}
+        taken = {child.index for child in self._living} | set(self.starter.ordered)
         index = next(number for number in range(len(taken) + 1) if number not in taken)
         identity = msgspec.structs.replace(
             self._spec.identity, consumer=f"{self._spec.identity.node}/{index}-{new_id()[-12:]}"
         )
         spec = msgspec.structs.replace(self._spec, index=index, identity=identity)
-        try:
-            board = Board.create(spec.slots)
-            board.set_lease(*self._lease)
-            board.set_revokes(self._revokes)
-            self.is_starting = True
-            child = start_child(self._context, spec, board)
-        finally:
-            self.is_starting = False
+        board = Board.create(spec.slots)
+        board.set_lease(*self._lease)
+        board.set_revokes(self._revokes)
+        self.starter.order(spec, board)
+
+    def take_started(self) -> tuple[list[Child], list[OSError]]:
+        """Take in those that were started meanwhile; returns them, and why others were not."""
+        started, failures = [], []
+        for answer in self.starter.answers():
+            if isinstance(answer, OSError):
+                failures.append(answer)
+            else:
+                self._add(answer)
+                started.append(answer)
+        return started, failures
+
+    def _add(self, child: Child) -> None:
         with self._lock:
             self._living = (*self._living, child)
             child.board.set_lease(*self._lease)  # either may have changed meanwhile
             child.board.set_revokes(self._revokes)
-        return child
+
+    def close(self) -> None:
+        """Start nothing more; those that were started meanwhile are among the living."""
+        for child in self.starter.close():
+            self._add(child)
 
     def retire(self, child: Child) -> None:
         """Let `child` finish what it runs and end; it counts in the pool no more."""
@@ -113,10 +115,3 @@ class Children:
             self._revokes += 1
             for child in self._living:
                 child.board.set_revokes(self._revokes)
-
-
-def _preload(app_path: str) -> list[str]:
-    """Return the modules that the fork server imports: ours, what plugins loaded, the app's."""
-    ours = [name for name in sys.modules if name.partition(".")[0].startswith("umbel")]
-    ours = [name for name in ours if not name.startswith("umbel_cli")]
-    return [*sorted(ours), app_path.partition(":")[0]]

@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGBREAK")
 _SUPERVISORS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+#: Asks for a stack dump, and may be sent to a whole group.
+_ALL = [*_SUPERVISORS, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 
 def leave_signals_to_supervisor() -> None:
@@ -21,10 +25,23 @@ def leave_signals_to_supervisor() -> None:
     By a handler that does nothing, since an ignored signal would stay ignored in every program
     that a task starts.
     """
-    for each in _SUPERVISORS:
+    for each in _ALL:
         signal.signal(each, _pass_over)
-    if hasattr(signal, "SIGUSR1"):  # asks for a stack dump, and may be sent to a whole group
-        signal.signal(signal.SIGUSR1, _pass_over)
+
+
+@contextmanager
+def holding_signals() -> Iterator[None]:
+    """Hold signals up in a process that is started meanwhile, until it lets them through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_signals_through() -> None:
+    """Take the signals that were held up at the start of this process."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
 
 
 def heed_signals_in_forks() -> None:

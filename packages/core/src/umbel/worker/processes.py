@@ -1,45 +1,55 @@
-"""Starting child processes clean: never a fork of a process that has threads or sockets.
+"""Child processes, as their supervisor sees them, and how it has them started.
 
-On Linux a fork server has the app imported and children are forked from it; elsewhere each
-child is a fresh interpreter.
+Always clean: never by a fork of a process that has threads or sockets. On Linux a fork server
+has the app imported and children are forked from it (`forking`); elsewhere each child is a fresh
+interpreter (`spawning`).
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Container, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
-from multiprocessing.process import BaseProcess
-from types import ModuleType
+from typing import Any, Protocol
 
 from umbel.outcomes import Outcome
 from umbel.worker.board import Board
-from umbel.worker.child import DUMP, ChildSpec, child_main
-from umbel.worker.preload import MODULES_VARIABLE, PATH_VARIABLE
-from umbel.worker.surroundings import current_folder
+from umbel.worker.child import DUMP, ChildSpec
 
 #: Seconds that the exit code of a process that has ended may take to be known.
 _EXIT_CODE_S = 5.0
 
 
+class Process(Protocol):
+    """A process that was started, whichever way."""
+
+    pid: int
+
+    @property
+    def sentinel(self) -> int:
+        """What becomes readable when the process ends."""
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, where it can't reach another process by mistake. Raises: OSError."""
+
+    def kill(self) -> None:
+        """End it at once. Raises: OSError: it has ended."""
+
+    def release(self, wait_s: float) -> int | None:
+        """Return the exit code, and free all; None: it isn't known within `wait_s` seconds."""
+
+
 class Child:
-    """A running child, as its supervisor sees it.
+    """A running child, as its supervisor sees it."""
 
-    Where the system has them, a file descriptor of the process itself tells whether it lives:
-    what `multiprocessing` says comes from the fork server, and ends with it.
-    """
-
-    def __init__(self, spec: ChildSpec, process: BaseProcess, pipe: Connection, board: Board):
+    def __init__(self, spec: ChildSpec, process: Process, pipe: Connection, board: Board):
         self.spec, self._process, self._pipe, self.board = spec, process, pipe, board
-        self.pid = process.pid or 0
+        self.pid = process.pid
         #: Monotonic seconds.
         self.born_at = time.monotonic()
         self.was_ready = False
@@ -57,7 +67,6 @@ class Child:
         self.doomed: dict[bytes, Outcome] = {}
         #: Memory when it was last looked at; None: not known.
         self.memory_bytes: int | None = None
-        self._pidfd = _open_pidfd(self.pid)
         self._telling = threading.Lock()
 
     @property
@@ -68,7 +77,7 @@ class Child:
     @property
     def sentinel(self) -> int:
         """What becomes readable when the process ends."""
-        return self._process.sentinel if self._pidfd is None else self._pidfd
+        return self._process.sentinel
 
     @property
     def is_alive(self) -> bool:
@@ -96,114 +105,78 @@ class Child:
     def send_signal(self, number: int) -> None:
         """Send a signal, where the system can't send it to another process by mistake."""
         with suppress(OSError), self._telling:
-            if self._pidfd is not None:
-                signal.pidfd_send_signal(self._pidfd, number)
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it at once."""
         self.was_killed = True
         with suppress(OSError):  # it has ended
-            if self._pidfd is None:
-                self._process.kill()
-            else:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._process.kill()
 
     def release(self) -> int | None:
         """Free what belongs to it, after its end; returns the exit code, None: unknown."""
-        self._process.join(_EXIT_CODE_S)
-        exitcode = self._process.exitcode
-        with suppress(ValueError):  # the fork server doesn't know that it has ended
-            self._process.close()
         self._pipe.close()
         self.board.close()
         with self._telling:
-            pidfd, self._pidfd = self._pidfd, None
-        if pidfd is not None:
-            os.close(pidfd)
-        return exitcode
+            return self._process.release(_EXIT_CODE_S)
 
 
-def process_context(preload: Sequence[str]) -> BaseContext:
-    """Return how children are started here.
+class Starter(Protocol):
+    """Starts children. On the supervisor's thread, which it doesn't hold up."""
 
-    Args:
-        preload: Modules that the fork server imports before it forks; may be empty.
-    """
-    if not sys.platform.startswith("linux"):
-        return multiprocessing.get_context("spawn")
-    os.environ[PATH_VARIABLE] = os.pathsep.join(sys.path)
-    os.environ[MODULES_VARIABLE] = ",".join(preload)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["umbel.worker.preload"])
-    return context
+    @property
+    def ordered(self) -> Collection[int]:
+        """The numbers of the children that are ordered and not started yet."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be ordered for the moment."""
 
-def start_child(context: BaseContext, spec: ChildSpec, board: Board) -> Child:
-    """Start a child; it is ready when its board says so.
+    @property
+    def will_answer(self) -> bool:
+        """Whether an answer to an order is due any moment."""
 
-    Raises: OSError, EOFError: it can't be started now; `board` is closed then.
-    """
-    if current_folder() is None:  # it was removed: nothing can be started from there
-        os.chdir(os.sep)
-    ours, theirs = context.Pipe()
-    process = context.Process(  # type: ignore[attr-defined]
-        target=child_main, args=(spec, theirs, board), name=f"umbel-child-{spec.index}"
-    )
-    try:
-        with _without_main():
-            process.start()
-    except BaseException:
-        ours.close()
-        board.close()
-        raise
-    finally:
-        theirs.close()
-    board.forget_file()
-    return Child(spec, process, ours, board)
+    @property
+    def sentinels(self) -> Sequence[Any]:
+        """What becomes readable when there may be an answer."""
+
+    @property
+    def pids(self) -> Container[int]:
+        """Other processes than children that are waited for here."""
+
+    def order(self, spec: ChildSpec, board: Board) -> None:
+        """Ask for a child; `answers` brings it. Raises: OSError: `board` is closed then."""
+
+    def answers(self) -> Iterator[Child | OSError]:
+        """Yield what has come of orders meanwhile; doesn't wait."""
+
+    def end_late(self, longest_s: float) -> bool:
+        """Give up what is longer than that in importing the app; tell whether something was."""
+
+    def close(self) -> Sequence[Child]:
+        """Start nothing more; returns children that were started meanwhile."""
 
 
-def reap_adopted() -> None:
+def reap_adopted(own: Container[int] = ()) -> None:
     """Collect ended processes that this one inherited as the init process of a container.
 
-    Those that tasks started and whose parent was killed. `multiprocessing` waits for its own.
+    Those that tasks started and whose parent was killed; not `own`, which others wait for, as
+    `multiprocessing` does for its own.
     """
     if os.getpid() != 1 or not hasattr(os, "waitid"):
         return
     with suppress(ChildProcessError):
         while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if found.si_pid in _pids_of_multiprocessing():
+            if found.si_pid in own or found.si_pid in _pids_of_multiprocessing():
                 return
             os.waitpid(found.si_pid, os.WNOHANG)
 
 
 def _pids_of_multiprocessing() -> set[int | None]:
-    from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415 - not on Windows
-
+    """Return the helpers that multiprocessing has started here, if any."""
+    server = sys.modules.get("multiprocessing.forkserver")
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
     return {
-        getattr(forkserver._forkserver, "_forkserver_pid", None),  # noqa: SLF001
-        getattr(resource_tracker._resource_tracker, "_pid", None),  # noqa: SLF001
+        getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None),
+        getattr(getattr(tracker, "_resource_tracker", None), "_pid", None),
     }
-
-
-def _open_pidfd(pid: int) -> int | None:
-    """Return a descriptor of the process; None where there is no such thing."""
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:  # it has ended already, or a sandbox forbids it
-        return None
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the main module, which multiprocessing would import again in every child.
-
-    It is the command line's script: a child needs nothing of it.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

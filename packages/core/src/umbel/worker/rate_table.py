@@ -56,6 +56,11 @@ class RateTable:
         """Make a table that can be handed to other processes."""
         return cls(*new_file("umbel-rates", _BYTES))
 
+    @property
+    def handle(self) -> int | None:
+        """The open file, to hand over to a child; None: the memory is this process's alone."""
+        return self._handle
+
     def __reduce__(self) -> tuple[Callable[..., RateTable], tuple[Any, ...]]:
         if self._path is not None:
             return _from_path, (self._path,)

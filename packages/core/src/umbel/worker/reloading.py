@@ -21,7 +21,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, NoReturn
 
-from umbel.worker.preload import MODULES_VARIABLE, PATH_VARIABLE
 from umbel.worker.stop_signals import SENT_BY_MANAGERS
 from umbel.worker.surroundings import current_folder
 
@@ -79,8 +78,7 @@ class Restart:
         )
 
     def _environment(self) -> dict[str, str]:
-        inner = (MODULES_VARIABLE, PATH_VARIABLE, _HAS_PARENT)
-        return {name: value for name, value in self.environment.items() if name not in inner}
+        return {name: value for name, value in self.environment.items() if name != _HAS_PARENT}
 
 
 class Reloader:

@@ -6,9 +6,11 @@ Where the system has nameless files, these have no name that anybody could leave
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import tempfile
 import time
+from array import array
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -46,6 +48,24 @@ def new_file(name: str, size: int) -> tuple[int, Path | None]:
 def open_file(path: Path) -> int:
     """Return the open file of that path, which `new_file` made."""
     return os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+
+
+def receive_files(
+    link: socket.socket, size: int, most: int, flags: int = 0
+) -> tuple[bytes, list[int]]:
+    """Return a message of `size` bytes at most, and the files that came with it, `most` at most.
+
+    They aren't passed on to programs that are executed. `socket.recv_fds` heeds no flags.
+    Raises: OSError: nothing came, or nobody is there.
+    """
+    found = array("i")
+    data, rest, _, _ = link.recvmsg(
+        size, socket.CMSG_SPACE(most * found.itemsize), flags | socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, raw in rest:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(raw[: len(raw) - len(raw) % found.itemsize])
+    return data, list(found)
 
 
 if sys.platform == "win32":

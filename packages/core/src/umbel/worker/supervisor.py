@@ -8,7 +8,6 @@ given back at once (see `recovery`).
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from multiprocessing import connection
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 from umbel.errors import UmbelError
 from umbel.events import notify
 from umbel.worker.child import COLD, SOFT, WARM, ChildSpec
-from umbel.worker.children import Children, StartInterruptedError
-from umbel.worker.processes import Child, reap_adopted
+from umbel.worker.children import Children
+from umbel.worker.processes import Child, Starter, reap_adopted
 from umbel.worker.recovery import DeadChild, Recovery, describe_exit
 from umbel.worker.restarts import Restarts
 from umbel.worker.scaling import Bounds, Gauge, Scaling
@@ -39,7 +38,9 @@ _LOOK_BUSY_S = 0.05
 _LOOK_IDLE_S = 0.25
 #: Processes for each place in the pool: one that works, and one that finishes its last tasks.
 _MOST_PER_PLACE = 2
-#: What `multiprocessing` says where it doesn't know.
+#: How long the end waits for a process that is being forked.
+_ANSWER_S = 1.0
+#: What is told where it isn't known.
 _UNKNOWN_EXIT = 255
 _PHASE_COMMANDS = {Phase.WARM: WARM, Phase.SOFT: SOFT, Phase.COLD: COLD}
 _PHASE_NAMES = {Phase.WARM: "warm", Phase.SOFT: "soft", Phase.COLD: "cold"}
@@ -58,7 +59,7 @@ class Supervisor:
         settler: Settler,
         shutdown: Shutdown,
         alive_timeout_s: float,
-        preloads: bool,
+        starter: Starter,
         worker: object,
         coordinator: Coordinator | None = None,
         bounds: Bounds | None = None,
@@ -71,7 +72,7 @@ class Supervisor:
             host, spec.identity.hostname, broker=broker, settler=settler, coordinator=coordinator
         )
         self._undertaker = Undertaker(recovery, on_done=lambda: self._wake_writer.send_bytes(b"!"))
-        self.children = Children(host, spec, preloads=preloads, worker=worker)
+        self.children = Children(host, spec, starter, worker=worker)
         conf = host.conf
         self._warden = Warden(self.children, broker, conf, coordinator)
         self._gauge = Gauge(broker, spec.queues)
@@ -87,23 +88,15 @@ class Supervisor:
         self._finished = 0
         self._childless_since: float | None = None
         self._is_ready = False
-        self._thread = threading.get_ident()
         self._wake_reader, self._wake_writer = connection.Pipe(duplex=False)
         self._calls: list[Callable[[], None]] = []
 
     # -- from other threads and signal handlers -----------------------------------------------
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have `function` called on the supervisor's thread, soon. Takes no lock.
-
-        Raises: StartInterruptedError: on the supervisor's thread itself, in a signal handler,
-            while it waits for the fork server, which may be long in importing the app.
-        """
+        """Have `function` called on the supervisor's thread, soon. Takes no lock."""
         self._calls.append(function)
         self._wake_writer.send_bytes(b"!")
-        if self.children.is_starting and threading.get_ident() == self._thread:
-            self.children.is_starting = False
-            raise StartInterruptedError
 
     def set_lease(self, since: float, until: float) -> None:
         """Tell the children from when until when (monotonic seconds) the lease holds."""
@@ -154,7 +147,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until all is over; returns the exit code."""
-        self._thread = threading.get_ident()
         try:
             while True:
                 self._start_missing()
@@ -186,7 +178,8 @@ class Supervisor:
 
     @property
     def _has_given_up(self) -> bool:
-        return self._restarts.are_hopeless and not len(self.children)
+        is_alone = not len(self.children) and not self.children.starter.ordered
+        return self._restarts.are_hopeless and is_alone
 
     def _is_over(self, now: float) -> bool:
         """Tell whether nothing is left to do; an outage may hold that up, for a while."""
@@ -195,10 +188,12 @@ class Supervisor:
         if len(self.children) or not is_last:
             self._childless_since = None
             return False
-        if self._undertaker.is_done:
-            return True
         if self._childless_since is None:
             self._childless_since = now
+        if self.children.starter.will_answer and now - self._childless_since < _ANSWER_S:
+            return False
+        if self._undertaker.is_done:
+            return True
         longest_s = self._spec.identity.lease_s
         if self.shutdown.phase >= Phase.COLD:
             longest_s = min(longest_s, COLD_GRACE_S)
@@ -210,11 +205,13 @@ class Supervisor:
     def _wait(self) -> None:
         sentinels = [child.sentinel for child in self.children]
         timeout_s = _LOOK_BUSY_S if self.children.are_busy else _LOOK_IDLE_S
-        ready = connection.wait([*sentinels, self._wake_reader], timeout_s)
+        answers = self.children.starter.sentinels
+        ready = connection.wait([*sentinels, *answers, self._wake_reader], timeout_s)
         if self._wake_reader in ready:
             while self._wake_reader.poll():
                 self._wake_reader.recv_bytes()
-        reap_adopted()
+        self._take_started()
+        reap_adopted(self.children.starter.pids)
 
     def _run_calls(self) -> None:
         while self._calls:
@@ -229,28 +226,44 @@ class Supervisor:
 
     def _start_missing(self) -> None:
         size = self.scaling.size
-        missing = size - self._finished - len(self.children.active)
+        starter = self.children.starter
+        ordered = len(starter.ordered)
+        missing = size - self._finished - len(self.children.active) - ordered
         # Those that retire and are long in it shall not pile up.
-        room = _MOST_PER_PLACE * size - len(self.children)
+        room = _MOST_PER_PLACE * size - len(self.children) - ordered
         for _ in range(min(missing, room)):
             may_start = self._restarts.may_start(time.monotonic()) and not self._has_given_up
-            if self.shutdown.phase is not Phase.RUNNING or self._calls or not may_start:
-                return
-            self._start()
+            if self.shutdown.phase is not Phase.RUNNING or not may_start or starter.is_full:
+                break
+            try:
+                self.children.order()
+            except OSError as exc:
+                self._note_unstarted(exc)
+        self._take_started()
 
-    def _start(self) -> None:
-        try:
-            self.children.start()
-        except StartInterruptedError:  # a process that starts all the same finds itself alone
-            return
-        except (OSError, EOFError) as exc:
-            self._note_start_failure(f"a child can't be started: {exc!r}", time.monotonic())
+    def _take_started(self) -> None:
+        started, failures = self.children.take_started()
+        if self.shutdown.phase is Phase.RUNNING:
+            for exc in failures:
+                self._note_unstarted(exc)
+        else:  # they were ordered before
+            for child in started:
+                self._hasten(child)
+
+    def _note_unstarted(self, exc: OSError) -> None:
+        self._note_start_failure(f"a child can't be started: {exc}", time.monotonic())
 
     def _note_start_failure(self, what: str, born_at: float) -> None:
         self._restarts.note_start_failure(born_at, time.monotonic())
         logger.error("%s (try %d)", what, self._restarts.start_failures)
 
     def _note_readiness(self, now: float) -> None:
+        if self.children.starter.end_late(self._alive_timeout_s):
+            logger.error(
+                "the process that children are forked from hasn't loaded the app in "
+                "worker_proc_alive_timeout (%g s), starting another",
+                self._alive_timeout_s,
+            )
         for child in self.children:
             if child.board.is_retiring:  # it said so by itself: its successor is due
                 child.is_retiring = True
@@ -352,27 +365,32 @@ class Supervisor:
             self._announce_phase()
 
     def _announce_phase(self) -> None:
-        phase = self.shutdown.phase
-        if phase is Phase.KILL:
-            for child in self.children:
-                child.kill()
-            return
-        name = _PHASE_NAMES[phase]
-        logger.warning("%s shutdown", name)
+        name = _PHASE_NAMES.get(self.shutdown.phase)
+        if name is not None:
+            logger.warning("%s shutdown", name)
         for child in self.children:
-            if child.board.is_alive:
-                child.tell(_PHASE_COMMANDS[phase])
-            else:  # it holds nothing yet, and may be long in importing the app
-                child.kill()
-        if self._host.events.worker_stopping:
+            self._hasten(child)
+        if name is not None and self._host.events.worker_stopping:
             notify(self._host.events.worker_stopping, self._worker, name)
+
+    def _hasten(self, child: Child) -> None:
+        """Tell a child how far the shutdown is."""
+        command = _PHASE_COMMANDS.get(self.shutdown.phase)
+        if command is not None and child.board.is_alive:
+            child.tell(command)
+        else:  # it is time, or it holds nothing yet and may be long in importing the app
+            child.kill()
 
     def _end_children(self) -> None:
         """Leave no process behind, where the supervisor itself failed."""
+        self.children.close()
         children = list(self.children)
         for child in children:
             self.children.remove(child)
-            child.tell(COLD)
+            if child.board.is_alive:
+                child.tell(COLD)
+            else:
+                child.kill()
         ends_at = time.monotonic() + COLD_GRACE_S
         for child in children:
             connection.wait([child.sentinel], max(0.0, ends_at - time.monotonic()))
