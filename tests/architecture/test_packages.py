@@ -22,6 +22,11 @@ def import_name(folder: Path) -> str:
     return project(folder)["name"].replace("-", "_")
 
 
+#: What is installed with packages that use it, and brings no plugin of its own.
+LIBRARIES = [folder for folder in PACKAGES if "entry-points" not in project(folder)]
+PLUGINS = [folder for folder in PACKAGES if folder not in LIBRARIES]
+
+
 def extras(table: dict) -> list[str]:
     return [text for group in table.get("optional-dependencies", {}).values() for text in group]
 
@@ -68,7 +73,7 @@ def test_package_needs_python_3_11(folder):
     assert project(folder)["requires-python"] == ">=3.11"
 
 
-@package
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
 def test_package_brings_a_plugin_under_its_own_name(folder):
     plugins = project(folder)["entry-points"]["umbel"]
 
@@ -88,9 +93,21 @@ def test_siblings_are_required_by_a_range(folder):
         assert any(re.match(r"umbel[>=<]", text) for text in table["dependencies"])
 
 
+@pytest.mark.parametrize("folder", LIBRARIES, ids=lambda folder: folder.name)
+def test_package_without_a_plugin_is_a_library_of_several_that_bring_one(folder):
+    name = project(folder)["name"]
+    users = [
+        plugin.name
+        for plugin in PLUGINS
+        if any(re.match(rf"{name}[>=<]", text) for text in project(plugin)["dependencies"])
+    ]
+
+    assert len(users) > 1
+
+
 def test_core_requires_no_sibling_and_its_extras_nothing_else():
     table = project(ROOT / "packages" / "core")
-    siblings = {project(folder)["name"] for folder in PACKAGES} - {"umbel"}
+    siblings = {project(folder)["name"] for folder in PLUGINS} - {"umbel"}
 
     assert [text for text in table["dependencies"] if text.startswith("umbel")] == []
     assert {re.split(r"[>=<\[]", text)[0] for text in extras(table)} == siblings

@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-c", _ASK], capture_output=True, text=True, check=True, timeout=60
     )
 
-    heavy = {"rich", "umbel.worker", "umbel.app", "umbel", "sqlite3", "asyncio", "multiprocessing"}
+    heavy = {"rich", "umbel.worker", "umbel.app", "sqlite3", "asyncio", "multiprocessing", "ssl"}
     assert heavy & set(ended.stderr.split()) == set()
 
 

@@ -123,9 +123,9 @@ def test_disabled_results_have_no_backend(make_app):
 
 
 def test_unknown_scheme_names_what_to_install_and_no_password(make_app):
-    app = make_app(broker="redis://user:secret@host/0")
+    app = make_app(broker="sqs://user:secret@host/0")
 
-    with pytest.raises(UnknownPluginError, match=r'pip install "umbel\[redis\]"') as caught:
+    with pytest.raises(UnknownPluginError, match=r'pip install "umbel\[sqs\]"') as caught:
         app.broker.check()
 
     assert "secret" not in str(caught.value)

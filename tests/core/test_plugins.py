@@ -117,10 +117,10 @@ def test_plugin_that_cant_be_imported_takes_no_other_down(monkeypatch, caplog, t
 
 
 def test_broken_plugin_is_the_reason_when_its_scheme_is_asked_for(monkeypatch, tmp_path):
-    plugins = installed(monkeypatch, tmp_path, broker_redis="raise RuntimeError('no libfoo')")
+    plugins = installed(monkeypatch, tmp_path, broker_sqs="raise RuntimeError('no libfoo')")
 
-    with pytest.raises(PluginError, match=r"'rediss'.*dist-broker_redis: RuntimeError: no libfoo"):
-        plugins.offer(Kind.BROKER, "rediss")
+    with pytest.raises(PluginError, match=r"'sqs'.*dist-broker_sqs: RuntimeError: no libfoo"):
+        plugins.offer(Kind.BROKER, "sqs")
 
 
 @pytest.mark.parametrize("error", ["import nowhere", "raise SystemExit(3)", "def broken(:"])

@@ -95,7 +95,10 @@ def test_masking_twice_changes_nothing_more(text: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["password", "PASSWORD", "db_pass", "passwords", "api_key", "apiKey", "SecretToken", "sas_sig"],
+    [
+        *("password", "PASSWORD", "db_pass", "passwords", "api_key", "apiKey", "SecretToken"),
+        *("sas_sig", "ssl_keyfile_password"),
+    ],
 )
 def test_names_of_secrets_are_known(name: str) -> None:
     assert is_secret_name(name)

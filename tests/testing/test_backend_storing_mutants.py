@@ -12,6 +12,7 @@ import pytest
 from umbel.builtin.memory.backend import MemoryBackend
 from umbel.builtin.memory.space import Space
 from umbel.errors import BackendError
+from umbel.interfaces.backend import BackendCapability
 from umbel.states import is_final
 from umbel_testing import BackendSuite
 from umbel_testing.backend_storing_suite import BackendStoringSuite
@@ -177,6 +178,7 @@ class LetsALateStartWin(Ranked):
 @MUTANTS.caught_by(
     "test_result_of_a_later_delivery_replaces_whatever_is_there",
     "test_result_of_a_later_retry_replaces_one_of_a_higher_token",
+    "test_result_of_what_never_ran_gives_way_to_any_other",
     "test_start_is_refused_after_what_the_same_run_told_since",
 )
 class KeepsWhateverIsFinal(Ranked):
@@ -189,6 +191,7 @@ class KeepsWhateverIsFinal(Ranked):
     "test_highest_rank_wins_within_a_batch",
     "test_result_of_a_later_delivery_replaces_whatever_is_there",
     "test_result_of_a_later_retry_replaces_one_of_a_higher_token",
+    "test_result_of_what_never_ran_gives_way_to_any_other",
     "test_start_is_refused_after_what_the_same_run_told_since",
 )
 class KeepsEveryFinalForGood(Ranked):
@@ -201,6 +204,7 @@ class KeepsEveryFinalForGood(Ranked):
     "test_one_refusal_leaves_the_rest_of_the_batch",
     "test_result_of_a_superseded_delivery_is_refused",
     "test_result_of_an_earlier_retry_is_refused_even_with_a_higher_token",
+    "test_result_of_what_never_ran_gives_way_to_any_other",
     "test_start_is_refused_after_what_the_same_run_told_since",
 )
 class LetsTheLastWin(Ranked):
@@ -251,6 +255,7 @@ class RefusesWholeBatches(MemoryBackend):
     "test_one_refusal_leaves_the_rest_of_the_batch",
     "test_result_of_a_superseded_delivery_is_refused",
     "test_result_of_an_earlier_retry_is_refused_even_with_a_higher_token",
+    "test_result_of_what_never_ran_gives_way_to_any_other",
     "test_start_is_refused_after_what_the_same_run_told_since",
     "test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank",
 )
@@ -266,6 +271,7 @@ class RefusesInSilence(MemoryBackend):
     "test_one_refusal_leaves_the_rest_of_the_batch",
     "test_result_of_a_superseded_delivery_is_refused",
     "test_result_of_an_earlier_retry_is_refused_even_with_a_higher_token",
+    "test_result_of_what_never_ran_gives_way_to_any_other",
     "test_start_is_refused_after_what_the_same_run_told_since",
     "test_unfinal_result_is_refused_after_a_final_one_of_the_same_rank",
 )
@@ -377,7 +383,7 @@ class ExpiresAtRandom(MemoryBackend):
 class ExpiresWithoutLimit(MemoryBackend):
     """Needs `expire`, and doesn't keep to the limit."""
 
-    capabilities = frozenset()
+    capabilities = MemoryBackend.capabilities - {BackendCapability.EXPIRES}
 
     def expire(self, *, limit=1000):
         return super().expire(limit=10**9)

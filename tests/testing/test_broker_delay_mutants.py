@@ -27,12 +27,21 @@ MUTANTS = Mutants(BrokerSuite, BrokerDelaySuite, make_broker)
 
 
 @MUTANTS.caught_by(
+    "test_delayed_goes_by_queue_or_through_all_in_pages",
+    "test_delayed_lists_what_waits_the_next_due_first",
     "test_delayed_message_does_not_hold_up_those_behind_it",
     "test_delayed_message_is_known",
     "test_delayed_message_waits_for_its_time",
     "test_delayed_messages_come_each_at_its_own_time",
+    "test_dropped_message_can_be_sent_once_again",
+    "test_dropped_message_is_gone_for_good",
     "test_peek_shows_the_delayed_after_the_ready_the_next_due_first",
+    "test_promoted_message_is_as_it_was_sent",
+    "test_promoted_message_is_ready_at_once",
+    "test_promoted_message_of_a_paused_queue_waits",
+    "test_promoted_message_that_is_given_back_stays_ready",
     "test_stats_count_the_delayed_apart_until_they_are_due",
+    "test_what_is_not_delayed_is_neither_promoted_nor_dropped",
 )
 class SendsTheDelayedAtOnce(MemoryBroker):
     def _put(self, messages, raws, **how):
@@ -40,11 +49,19 @@ class SendsTheDelayedAtOnce(MemoryBroker):
 
 
 @MUTANTS.caught_by(
+    "test_delayed_goes_by_queue_or_through_all_in_pages",
+    "test_delayed_lists_what_waits_the_next_due_first",
     "test_delayed_message_does_not_hold_up_those_behind_it",
     "test_delayed_messages_come_each_at_its_own_time",
     "test_delayed_messages_count",
+    "test_dropped_message_is_gone_for_good",
     "test_peek_shows_the_delayed_after_the_ready_the_next_due_first",
+    "test_promoted_message_is_as_it_was_sent",
+    "test_promoted_message_is_ready_at_once",
+    "test_promoted_message_of_a_paused_queue_waits",
+    "test_promoted_message_that_is_given_back_stays_ready",
     "test_stats_count_the_delayed_apart_until_they_are_due",
+    "test_what_is_not_delayed_is_neither_promoted_nor_dropped",
 )
 class DelaysForADayAtMost(MemoryBroker):
     def send(self, messages):
@@ -75,13 +92,17 @@ class LetsTheDelayedHoldUpTheRest(MemoryBroker):
         return [] if blocked else super().receive(queues, **how)
 
 
-@MUTANTS.caught_by("test_message_nacked_with_a_delay_comes_back_after_it")
+@MUTANTS.caught_by(
+    "test_delayed_lists_what_was_given_back_for_later",
+    "test_message_nacked_with_a_delay_comes_back_after_it",
+)
 class GivesBackWithoutDelay(MemoryBroker):
     def nack(self, deliveries, *, delay_s=0.0):
         super().nack(deliveries)
 
 
 @MUTANTS.caught_by(
+    "test_delayed_lists_what_was_given_back_for_later",
     "test_message_nacked_with_a_delay_comes_back_after_it",
     "test_message_nacked_with_a_delay_keeps_its_place_among_the_ready",
 )

@@ -97,10 +97,19 @@ class FillsEmptyBodies(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_delayed_lists_what_waits_the_next_due_first",
+    "test_delayed_message_of_a_paused_queue_waits_on_when_it_is_due",
     "test_delayed_message_waits_for_its_time",
     "test_delayed_messages_come_each_at_its_own_time",
+    "test_dropped_message_is_gone_for_good",
     "test_message_with_every_field_set_comes_back_equal",
+    "test_promoted_message_is_as_it_was_sent",
+    "test_promoted_message_is_ready_at_once",
+    "test_promoted_message_of_a_paused_queue_waits",
+    "test_promoted_message_that_is_given_back_stays_ready",
     "test_stats_count_the_delayed_apart_until_they_are_due",
+    "test_what_is_due_is_not_delayed_any_more",
+    "test_what_is_not_delayed_is_neither_promoted_nor_dropped",
 )
 class CountsWholeSeconds(Broken):
     def send(self, messages):
@@ -111,10 +120,18 @@ class CountsWholeSeconds(Broken):
 
 @MUTANTS.caught_by(
     "test_buried_message_is_a_dead_letter_with_its_reason",
+    "test_delayed_lists_what_waits_the_next_due_first",
+    "test_delayed_lists_what_was_given_back_for_later",
     "test_delayed_message_waits_for_its_time",
+    "test_dropped_message_is_gone_for_good",
     "test_message_nacked_with_a_delay_comes_back_after_it",
     "test_message_with_few_fields_set_comes_back_equal",
     "test_nacked_message_comes_back_equal_with_a_higher_token_and_no_strike",
+    "test_promoted_message_is_as_it_was_sent",
+    "test_promoted_message_is_ready_at_once",
+    "test_promoted_message_of_a_paused_queue_waits",
+    "test_promoted_message_that_is_given_back_stays_ready",
+    "test_what_is_not_delayed_is_neither_promoted_nor_dropped",
 )
 class FillsFields(Broken):
     def send(self, messages):
@@ -128,6 +145,8 @@ class FillsFields(Broken):
     "test_message_nacked_with_a_delay_comes_back_after_it",
     "test_nacked_message_comes_back_equal_with_a_higher_token_and_no_strike",
     "test_peek_shows_what_comes_next_and_takes_nothing",
+    "test_promoted_message_is_ready_at_once",
+    "test_promoted_message_that_is_given_back_stays_ready",
     "test_replayed_message_takes_the_place_of_its_dead_letter",
 )
 class BeginsTokensAtTwo(Broken):
@@ -187,6 +206,8 @@ class StoresPartOfABatch(Broken):
     "test_one_send_fills_several_queues",
     "test_order_of_sending_holds_within_a_priority",
     "test_part_of_a_batch_can_be_acked",
+    "test_pause_leaves_the_held_to_their_holder",
+    "test_paused_queue_takes_what_is_sent",
     "test_peek_goes_through_a_queue_in_pages",
     "test_peek_leaves_out_what_is_held",
     "test_queue_takes_what_its_bound_allows_and_no_more",
@@ -265,6 +286,8 @@ class BoundsEachQueueForItself(Broken):
     "test_held_message_is_not_received_again",
     "test_known_message_is_passed_over_and_told",
     "test_message_twice_in_one_call_counts_once",
+    "test_pause_leaves_the_held_to_their_holder",
+    "test_paused_queue_does_not_hold_up_others",
     "test_queue_takes_what_its_bound_allows_and_no_more",
     "test_raise_names_the_known_and_stores_nothing",
     "test_replace_of_what_is_held_raises_and_stores_nothing",
@@ -337,7 +360,10 @@ class CutsLargeBatches(Broken):
         super().send(messages[:1000])
 
 
-@MUTANTS.caught_by("test_concurrent_receivers_share_no_message")
+@MUTANTS.caught_by(
+    "test_concurrent_receivers_share_no_message",
+    "test_paused_queue_does_not_hold_up_others",
+)
 class TakesInTwoSteps(Broken):
     def receive(self, queues, *, max_messages, wait_s):
         with self._changed:

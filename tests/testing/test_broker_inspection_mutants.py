@@ -50,7 +50,11 @@ class CountsTheHeldAsReady(Broken):
         return msgspec.structs.replace(stats, ready=stats.ready + stats.held, held=0)
 
 
-@MUTANTS.caught_by("test_stats_count_the_delayed_apart_until_they_are_due")
+@MUTANTS.caught_by(
+    "test_dropped_message_is_gone_for_good",
+    "test_promoted_message_is_ready_at_once",
+    "test_stats_count_the_delayed_apart_until_they_are_due",
+)
 class CountsTheDelayedAsReady(Broken):
     def stats(self, queue):
         stats = super().stats(queue)
@@ -63,7 +67,10 @@ class KnowsNoAge(Broken):
         return msgspec.structs.replace(super().stats(queue), oldest_age_s=None)
 
 
-@MUTANTS.caught_by("test_oldest_age_grows_while_something_is_ready")
+@MUTANTS.caught_by(
+    "test_dropped_message_is_gone_for_good",
+    "test_oldest_age_grows_while_something_is_ready",
+)
 class TellsTheAgeOfTheNewest(Broken):
     def stats(self, queue):
         stats = super().stats(queue)
@@ -87,8 +94,10 @@ class ListsQueuesUnsorted(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_paused_queue_takes_what_is_sent",
     "test_peek_shows_the_delayed_after_the_ready_the_next_due_first",
     "test_peek_shows_what_comes_next_and_takes_nothing",
+    "test_promoted_message_is_ready_at_once",
 )
 class PeeksByTaking(Broken):
     def peek(self, queue, *, limit=10, offset=0):
@@ -115,7 +124,10 @@ class PeeksTheFirstPageOnly(Broken):
         return super().peek(queue, limit=limit)
 
 
-@MUTANTS.caught_by("test_peek_shows_the_delayed_after_the_ready_the_next_due_first")
+@MUTANTS.caught_by(
+    "test_peek_shows_the_delayed_after_the_ready_the_next_due_first",
+    "test_promoted_message_is_ready_at_once",
+)
 class PeeksAtTheReadyOnly(MemoryBroker):
     def peek(self, queue, *, limit=10, offset=0):
         return super().peek(queue, limit=min(limit, self.stats(queue).ready), offset=offset)

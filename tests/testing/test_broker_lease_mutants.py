@@ -191,6 +191,7 @@ class RecoversTheWholeNode(MemoryBroker):
 @MUTANTS.caught_by(
     "test_consumer_is_recovered_at_once_and_its_neighbours_keep_theirs",
     "test_recovered_messages_come_back_at_their_old_place",
+    "test_what_a_dead_consumer_held_of_a_paused_queue_waits",
     "test_what_was_running_gets_a_strike_each_time",
     "test_what_was_struck_comes_back_at_its_time",
     "test_what_was_struck_is_held_back_and_its_neighbours_are_not",

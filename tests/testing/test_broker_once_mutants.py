@@ -53,6 +53,7 @@ class Broken(MemoryBroker):
     "test_known_messages_need_no_room",
     "test_message_stays_known_while_it_is_held_and_when_it_is_given_back",
     "test_message_twice_in_one_call_counts_once",
+    "test_promoted_message_stays_known",
     "test_raise_names_the_known_and_stores_nothing",
     "test_replace_of_what_is_finished_sends_it_anew",
     "test_replace_of_what_is_held_raises_and_stores_nothing",
@@ -84,6 +85,7 @@ class LosesWhatIsSentOnce(Broken):
     "test_known_message_is_passed_over_and_told",
     "test_known_messages_need_no_room",
     "test_message_stays_known_while_it_is_held_and_when_it_is_given_back",
+    "test_promoted_message_stays_known",
     "test_replace_of_what_is_finished_sends_it_anew",
     "test_replace_takes_the_place_of_what_waits",
 )
@@ -176,7 +178,10 @@ class ForgetsWhatIsGivenBack(Broken):
             self.forget(one.message)
 
 
-@MUTANTS.caught_by("test_delayed_message_is_known")
+@MUTANTS.caught_by(
+    "test_delayed_message_is_known",
+    "test_promoted_message_stays_known",
+)
 class ForgetsTheDelayed(Broken):
     def send_once(self, messages, *, on_conflict=RETURN):
         known = super().send_once(messages, on_conflict=on_conflict)
@@ -189,6 +194,7 @@ class ForgetsTheDelayed(Broken):
 @MUTANTS.caught_by(
     "test_finished_message_is_known_for_the_window_alone",
     "test_follow_up_is_sent_once_however_often_it_is_settled",
+    "test_promoted_message_stays_known",
 )
 class ForgetsTheFinishedAtOnce(Broken):
     def configure(self, *, once_window_s, bounds):
@@ -375,6 +381,7 @@ class ForgetsItsFollowUps(Broken):
     "test_concurrent_senders_of_one_message_have_one_winner",
     "test_finished_message_is_known_for_the_window_alone",
     "test_message_twice_in_one_call_counts_once",
+    "test_promoted_message_stays_known",
     "test_send_once_keeps_to_the_bound",
 )
 class LooksBeforeItSends(Broken):

@@ -42,6 +42,9 @@ class Broken(MemoryBroker):
     "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_follow_up_that_is_settled_beside_what_it_follows_is_not_sent_again",
     "test_part_of_a_batch_can_be_acked",
+    "test_pause_leaves_the_held_to_their_holder",
+    "test_promoted_message_is_ready_at_once",
+    "test_promoted_message_stays_known",
     "test_replace_of_what_is_finished_sends_it_anew",
     "test_stats_count_the_ready_and_the_held",
 )
@@ -62,6 +65,7 @@ class KeepsWhatIsAcked(Broken):
     "test_late_ack_is_refused_and_leaves_the_new_holder_its_message",
     "test_leaving_node_gives_back_what_its_consumers_hold_and_no_more",
     "test_node_that_was_taken_over_is_told_so_and_begins_anew",
+    "test_promoted_message_stays_known",
 )
 class AcksWhateverTheToken(Broken):
     def _ack(self, deliveries):
@@ -110,6 +114,7 @@ class AcksAllOrNothing(Broken):
     "test_held_leaves_out_what_was_settled",
     "test_node_that_was_taken_over_is_told_so_and_begins_anew",
     "test_part_of_a_batch_can_be_acked",
+    "test_pause_leaves_the_held_to_their_holder",
     "test_purge_leaves_the_held_to_their_holder",
     "test_stats_count_the_ready_and_the_held",
 )
@@ -205,6 +210,7 @@ class CountsGivingBackAsAStrike(Broken):
     "test_late_nack_is_passed_over",
     "test_message_nacked_with_a_delay_comes_back_after_it",
     "test_nacked_message_comes_back_equal_with_a_higher_token_and_no_strike",
+    "test_promoted_message_that_is_given_back_stays_ready",
 )
 class KeepsTheToken(Broken):
     def nack(self, deliveries, *, delay_s=0.0):

@@ -108,6 +108,7 @@ class EmptiesQueuesToCheck(MemoryBroker):
     "test_close_can_be_repeated",
     "test_closing_a_handle_keeps_its_deliveries_held",
     "test_message_outlives_the_handle_that_sent_it",
+    "test_pause_outlives_the_handle_that_made_it",
 )
 class ClosesOnce(MemoryBroker):
     closed = False

@@ -75,6 +75,8 @@ def _undelayed(message):
         Capability.PURGE,
         Capability.DEAD_LETTER,
         Capability.DELAY,
+        Capability.PAUSE,
+        Capability.DELAYED,
     ],
 )
 def test_answering_without_declaring_is_caught(capability):

@@ -138,7 +138,8 @@ def test_steps_are_those_of_the_contracts():
     faults = Faults(FakeClock())
 
     assert {"send", "receive", "ack", "nack", "settle", "send_once"} <= set(faults.broker.steps)
-    assert set(faults.backend.steps) == {"store", "load", "forget", "wait", "expire", "check"}
+    storing = {"store", "load", "forget", "wait", "expire", "check"}
+    assert set(faults.backend.steps) == storing | {"open_chord", "join_chord", "close_chord"}
     for contract in (Broker, Backend, Coordinator):
         methods = {name for name in vars(contract) if not name.startswith("_")}
         assert set(steps_of(contract)) <= methods
@@ -203,6 +204,19 @@ def test_handle_with_faults_is_what_it_wraps_but_for_them(app, faults):
     broker.configure(once_window_s=5.0, bounds={"q": 1})
     assert broker.bounds == {"q": 1}
     broker.close()
+
+
+def test_pausing_and_promoting_pass_through_faults(app, faults):
+    app.tasks["add"].apply_async((1, 2), countdown=60)
+    app.queues.pause("celery")
+    faults.broker.fail("resume")
+
+    assert app.queues.paused() == ["celery"]
+    assert app.delayed.promote() == 1
+    with pytest.raises(BrokerUnavailableError):
+        app.queues.resume("celery")
+    app.queues.resume("celery")
+    assert len(app.broker.receive(["celery"], max_messages=1, wait_s=0)) == 1
 
 
 def test_app_is_as_it_was_after_the_block(app):

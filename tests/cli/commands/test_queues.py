@@ -36,7 +36,7 @@ def test_depth_of_each_queue_is_listed(invoke, full, args):
 def test_list_is_a_table_for_people(invoke, full):
     lines = invoke("-A", full, "queues").stdout.splitlines()
 
-    assert lines[0].split() == ["queue", "ready", "delayed", "held", "dead", "oldest"]
+    assert lines[0].split() == ["queue", "ready", "delayed", "held", "dead", "oldest", "state"]
     assert lines[1].split()[:5] == ["celery", "2", "1", "0", "0"]
     assert len(lines) == 3
 
@@ -47,6 +47,68 @@ def test_queue_that_nobody_used_is_listed_empty(invoke, tasks):
 
 def test_queues_are_seen_without_an_app(invoke, full):
     assert "mail" in rows(invoke("queues", "--json"))
+
+
+@pytest.mark.parametrize("word", ["queue", "queues"])
+def test_paused_queues_are_marked(invoke, full, word):
+    paused = invoke("-A", full, word, "pause", "mail", "later")
+    found = rows(invoke("-A", full, word, "--json"))
+    lines = invoke("-A", full, word, "ls").stdout.splitlines()
+
+    assert paused.stdout == "paused mail, later\n"
+    assert {name: row["paused"] for name, row in found.items()} == {
+        "celery": False, "later": True, "mail": True,
+    }  # fmt: skip
+    assert [line.split()[-1] for line in lines[1:]] == ["-", "paused", "paused"]
+
+
+def test_paused_queue_is_run_when_it_is_resumed(umbel, invoke, full):
+    (row,) = json.loads(invoke("-A", full, "queue", "peek", "mail", "--json").stdout)
+    invoke("-A", full, "queue", "pause", "mail")
+    burst = ("-A", full, "worker", "--pool", "solo", "--burst", "-q", "-Q", "celery,mail")
+    umbel(*burst)
+    before = rows(invoke("-A", full, "queue", "--json"))
+    resumed = invoke("-A", full, "queue", "resume", "mail", "--json")
+    umbel(*burst)
+
+    assert (before["celery"]["ready"], before["mail"]["ready"]) == (0, 1)
+    assert json.loads(resumed.stdout) == {"resumed": ["mail"]}
+    assert umbel("-A", full, "result", row["id"]).stdout == "11\n"
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_pause_of_no_queue_is_wrong_usage(invoke, tasks, verb):
+    assert invoke("-A", tasks, "queue", verb).exit_code == 2
+
+
+def test_broker_that_cannot_pause_says_so(invoke, write):
+    write(
+        "modest.py",
+        """\
+from umbel import Umbel
+from umbel.builtin.memory.broker import MemoryBroker
+from umbel.interfaces.broker import Broker, Capability
+
+
+class Modest(MemoryBroker):
+    capabilities = MemoryBroker.capabilities - {Capability.PAUSE}
+    pause, paused = Broker.pause, Broker.paused
+
+
+class App(Umbel):
+    @property
+    def broker(self):
+        return Modest.from_url("memory://", options={}, clock=self.clock)
+
+
+app = App("modest", broker="memory://")
+""",
+    )
+    refused = invoke("-A", "modest", "queue", "pause", "celery")
+
+    assert refused.exit_code == 1
+    assert "Modest has no capability 'pause', which this call needs" in refused.stderr
+    assert rows(invoke("-A", "modest", "queue", "--json"))["celery"]["paused"] is None
 
 
 def test_peek_shows_what_waits_and_takes_nothing(invoke, full):

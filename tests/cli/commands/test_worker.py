@@ -50,6 +50,27 @@ def test_several_processes_run_tasks(umbel, tasks):
     assert [umbel("-A", tasks, "result", each).stdout for each in ids] == ["1\n", "2\n", "3\n"]
 
 
+def test_order_of_queues_reaches_the_processes(umbel, write):
+    write(
+        "proj.py",
+        """\
+from umbel import Umbel
+
+app = Umbel("x")
+
+
+@app.task
+def tell() -> str:
+    return app.conf.worker_queue_order
+""",
+    )
+    task_id = umbel("-A", "proj", "call", "proj.tell").stdout.strip()
+    ended = umbel("-A", "proj", "worker", "-c", "1", "--burst", "-q", "--queue-order", "strict")
+
+    assert ended.code == 0, ended.stderr
+    assert umbel("-A", "proj", "result", task_id).stdout == "strict\n"
+
+
 def test_options_reach_the_child_processes(umbel, tasks):
     url = "sqlite:///elsewhere.db"
     urls = ("-b", url, "--result-backend", url)

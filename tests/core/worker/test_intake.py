@@ -283,6 +283,14 @@ def test_a_held_message_waits_for_its_time(app: Umbel, consumer: Consumer) -> No
     assert (stats.delayed, stats.held) == (1, 0)
 
 
+def test_a_promoted_message_runs_at_once(app: Umbel, consumer: Consumer) -> None:
+    app.send_task("work", ("k",), countdown=3600)
+    assert app.delayed.promote() == 1
+
+    (job,) = take(consumer)
+    assert isinstance(run(consumer, job), Success)
+
+
 def test_a_success_stays_one_when_it_is_settled_again(app: Umbel, consumer: Consumer) -> None:
     result = app.send_task("work", ("value",))
     job = take(consumer)[0]

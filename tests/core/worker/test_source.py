@@ -201,6 +201,21 @@ def test_strays_are_looked_for_every_few_seconds(
     assert broker.given_back == [stray]
 
 
+def test_strays_are_looked_for_once_an_answer_got_lost_before_more_is_taken(
+    source: Callable[..., Source], deliver: Callable[..., Delivery], app: Umbel, fault: Any
+) -> None:
+    app.task(name="t")(lambda: 1)
+    stray = deliver("t")
+    broker = Scripted()
+    one = source(broker)
+    fault(broker, "receive", error=BrokerUnavailableError("the answer got lost"))
+    assert one.receive(max_messages=1, wait_s=0) == ()
+    broker.held_now = [stray]
+
+    one.reconcile(set())
+    assert broker.given_back == [stray]
+
+
 def test_an_error_while_strays_are_looked_for_is_passed_over(
     consumer: Consumer, fault: Callable[..., Any]
 ) -> None:

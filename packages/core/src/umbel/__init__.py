@@ -5,19 +5,19 @@ Make an `Umbel`, put its `task` decorator on functions, and call their `delay`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from umbel.app import Umbel
-from umbel.current_app import shared_task
-from umbel.errors import Ignore, Reject, Retry, UmbelError
-from umbel.requests import Request, current_request
-from umbel.results.async_result import AsyncResult, EagerResult
-from umbel.routing import Queue
-from umbel.signatures import Signature
-from umbel.tasks.task import Task
-
 if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.current_app import shared_task
+    from umbel.errors import Ignore, Reject, Retry, UmbelError
     from umbel.hookspecs import hookimpl
+    from umbel.requests import Request, current_request
+    from umbel.results.async_result import AsyncResult, EagerResult
+    from umbel.routing import Queue
+    from umbel.signatures import Signature
+    from umbel.tasks.task import Task
 
     __version__: str
 
@@ -40,14 +40,37 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Imported by who asks for them only: both cost start-up time.
-    if name == "hookimpl":
-        from umbel.hookspecs import hookimpl  # noqa: PLC0415 - see above
+#: Where each name comes from. Loaded when it is first asked for: a plugin's hooks import this
+#: package too, and ``umbel --help`` loads all of them.
+_HOMES = {
+    "AsyncResult": "umbel.results.async_result",
+    "EagerResult": "umbel.results.async_result",
+    "Ignore": "umbel.errors",
+    "Queue": "umbel.routing",
+    "Reject": "umbel.errors",
+    "Request": "umbel.requests",
+    "Retry": "umbel.errors",
+    "Signature": "umbel.signatures",
+    "Task": "umbel.tasks.task",
+    "Umbel": "umbel.app",
+    "UmbelError": "umbel.errors",
+    "current_request": "umbel.requests",
+    "hookimpl": "umbel.hookspecs",
+    "shared_task": "umbel.current_app",
+}
 
-        return hookimpl
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - see above
+        from importlib.metadata import version  # noqa: PLC0415 - costs start-up time
 
         return version("umbel")
     raise AttributeError(f"module 'umbel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

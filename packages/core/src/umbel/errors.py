@@ -153,6 +153,10 @@ class DeadLetterError(BrokerError):
     """There is no such dead letter, or it can't be sent again as it is."""
 
 
+class DelayedError(BrokerError):
+    """There is no such delayed message."""
+
+
 class DeliveryLostError(BrokerError):
     """A delivery isn't held any more: its lease ran out, and another worker may have it."""
 

@@ -181,6 +181,17 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     receipt: str = ""
 
 
+class Delayed(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that waits for its time."""
+
+    message: Message | Malformed
+    queue: str
+    #: Unix seconds.
+    due_at: float
+    #: Names it in `Broker.promote` and `Broker.drop_delayed`.
+    receipt: str
+
+
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     """How a queue stands."""
 

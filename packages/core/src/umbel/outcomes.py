@@ -112,3 +112,18 @@ class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
     def rank(self) -> tuple[int, int]:
         """Order of writing: a result of a lower rank never replaces one of a higher."""
         return (self.retries, self.token)
+
+
+class ChordPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What one finished task of a chord's header adds to it."""
+
+    group_id: str
+    #: Where its result stands among the others; None: behind those that have an index.
+    index: int | None
+    task_id: str
+    #: SUCCESS or FAILURE (or REVOKED).
+    state: str
+    #: The value, or the error in Celery's JSON form: as ``result`` in the result document, JSON.
+    result: bytes
+    #: Seconds that the chord is kept after its last part; None: for ever.
+    ttl_s: float | None = None

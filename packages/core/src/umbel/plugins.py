@@ -36,6 +36,9 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "redis": "redis",
         "rediss": "redis",
+        "redis+socket": "redis",
+        "redis+cluster": "redis",
+        "rediss+cluster": "redis",
         "sentinel": "redis",
         "sqs": "sqs",
         "mongodb": "mongo",

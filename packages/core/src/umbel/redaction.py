@@ -23,8 +23,8 @@ _HIDDEN_NAME = (
 )
 #: Names that hold one of these words and yet no secret.
 _PUBLIC_NAME = (
-    r"(?i)(routing|binding|partition|sort|group|primary)_?keys?$|key_?(file|prefix|space)"
-    r"|tokenizer|public_?key"
+    r"(?i)(routing|binding|partition|sort|group|primary)_?keys?$"
+    r"|key_?(file|prefix|space)(?!.*pass)|tokenizer|public_?key"
 )
 _SCHEME = r"[a-zA-Z][a-zA-Z0-9+.\-]*://"
 #: Several URLs in one setting (failover) are separated by semicolons.

@@ -19,6 +19,8 @@ from umbel.route_table import RouteTable, check_priority, queue_name
 _DESTINATION = ("queue", "exchange", "routing_key")
 #: A router remembers so many tasks; names that nobody bounds mustn't fill the memory.
 _MOST_REMEMBERED = 10_000
+#: Weights of queues; what is beyond would make the others' turns come never.
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -43,6 +45,9 @@ class Queue(_Named, frozen=True, kw_only=True):
     #: What a sender meets when it is full: "raise" is QueueFullError, with "block" it waits for
     #: room until ``task_publish_deadline_s`` is over.
     overflow: str = "raise"
+    #: Above 0: how often a worker looks into it first, measured against the other queues, under
+    #: ``worker_queue_order="weighted"``. None: 1.
+    weight: float | None = None
     #: Whatever else was given: ``queue_arguments``, ``durable`` …, for brokers that know it.
     options: dict[str, Any] = {}
 
@@ -278,6 +283,7 @@ def declared_queues(
             routing_key=fields.pop("routing_key", None) or default_routing_key or name,
             max_length=_max_length(name, fields.get("max_length")),
             overflow=_overflow(name, fields.pop("max_length", None), fields.pop("overflow", None)),
+            weight=_weight(name, fields.pop("weight", None)),
             options=fields,
         )
     return MappingProxyType(found)
@@ -291,12 +297,32 @@ def queue_bounds(task_queues: Any) -> dict[str, int]:
     return {queue.name: queue.max_length for queue in queues if queue.max_length is not None}
 
 
+def queue_weights(task_queues: Any) -> dict[str, float]:
+    """Return the weights of the queues that are given one. Raises: ConfigError."""
+    if not task_queues:
+        return {}
+    queues = declared_queues(task_queues).values()
+    return {queue.name: queue.weight for queue in queues if queue.weight is not None}
+
+
 def _max_length(queue: str, given: Any) -> int | None:
     if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
         return given
     raise ConfigError(
         f"max_length of queue {queue!r} in task_queues must be a number of messages, 1 or more, "
         f"not {given!r:.80}"
+    )
+
+
+def _weight(queue: str, given: Any) -> float | None:
+    if given is None:
+        return None
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if is_number and _LEAST_WEIGHT <= given <= _MOST_WEIGHT:
+        return float(given)
+    raise ConfigError(
+        f"weight of queue {queue!r} in task_queues must be a number from {_LEAST_WEIGHT} to "
+        f"{_MOST_WEIGHT}, not {given!r:.80}"
     )
 
 
@@ -339,6 +365,7 @@ def _from_item(item: Any) -> dict[str, Any]:
         "routing_key",
         "max_length",
         "overflow",
+        "weight",
         "queue_arguments",
         "durable",
         "auto_delete",

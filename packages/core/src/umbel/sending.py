@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from umbel.interfaces.pool import PoolSpec
     from umbel.interfaces.serializer import Serializer
     from umbel.messages import Message
+    from umbel.queues import DelayedMessages, Queues
     from umbel.registry import TaskRegistry
     from umbel.requests import Request
     from umbel.settings import Settings
@@ -318,6 +319,20 @@ class SendingApp:
         from umbel.dead_letters import DeadLetters  # noqa: PLC0415 - few programs look at them
 
         return DeadLetters(self)
+
+    @property
+    def delayed(self) -> DelayedMessages:
+        """What waits for its time: to look at, run now or drop."""
+        from umbel.queues import DelayedMessages  # noqa: PLC0415 - few programs look at it
+
+        return DelayedMessages(self)
+
+    @property
+    def queues(self) -> Queues:
+        """The broker's queues: how full they are; pausing and purging them."""
+        from umbel.queues import Queues  # noqa: PLC0415 - few programs look at them
+
+        return Queues(self)
 
     # -- connections ----------------------------------------------------------------------------
 

@@ -105,6 +105,10 @@ class BackendStoringSuite(BackendKit):
     def test_result_of_an_earlier_retry_is_refused_even_with_a_higher_token(self) -> None:
         self._assert_refused(result(state="RETRY", retries=1, token=1), result(token=9))
 
+    def test_result_of_what_never_ran_gives_way_to_any_other(self) -> None:
+        self._assert_replaces(result(state="FAILURE", retries=-1, token=0), result(state="STARTED"))
+        self._assert_refused(result(state="STARTED"), result(state="FAILURE", retries=-1, token=0))
+
     def test_one_refusal_leaves_the_rest_of_the_batch(self) -> None:
         backend = self.open()
         standing, before, after = result(token=2), result(), result()

@@ -11,11 +11,12 @@ Each call returns a new handle on the same store, which may outlive a test.
 from __future__ import annotations
 
 from umbel.interfaces.backend import Backend, BackendCapability
+from umbel_testing.backend_chord_suite import BackendChordSuite
 from umbel_testing.backend_storing_suite import BackendStoringSuite
 from umbel_testing.backend_waiting_suite import BackendWaitingSuite
 
 
-class BackendSuite(BackendStoringSuite, BackendWaitingSuite):
+class BackendSuite(BackendStoringSuite, BackendWaitingSuite, BackendChordSuite):
     """All that is promised of every result backend."""
 
     def test_backend_declares_its_capabilities(self) -> None:

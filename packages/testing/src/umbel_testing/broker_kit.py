@@ -146,6 +146,16 @@ _CALLS: dict[Capability, tuple[Callable[[Broker, str], object], ...]] = {
         lambda broker, queue: broker.peek(queue),
     ),
     Capability.PURGE: (lambda broker, queue: broker.purge(queue),),
+    Capability.PAUSE: (
+        lambda broker, queue: broker.pause(queue),
+        lambda broker, queue: broker.resume(queue),
+        lambda broker, _: broker.paused(),
+    ),
+    Capability.DELAYED: (
+        lambda broker, _: broker.delayed(),
+        lambda broker, _: broker.promote(["kit"]),
+        lambda broker, _: broker.drop_delayed(["kit"]),
+    ),
     Capability.DEAD_LETTER: (
         lambda broker, _: broker.bury([]),
         lambda broker, _: broker.dead_letters(),

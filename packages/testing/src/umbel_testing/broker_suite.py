@@ -15,10 +15,12 @@ from umbel.interfaces.broker import Broker, Capability
 from umbel_testing.broker_bounds_suite import BrokerBoundsSuite
 from umbel_testing.broker_dead_letter_suite import BrokerDeadLetterSuite
 from umbel_testing.broker_delay_suite import BrokerDelaySuite
+from umbel_testing.broker_delayed_suite import BrokerDelayedSuite
 from umbel_testing.broker_delivery_suite import BrokerDeliverySuite
 from umbel_testing.broker_inspection_suite import BrokerInspectionSuite
 from umbel_testing.broker_lease_suite import BrokerLeaseSuite
 from umbel_testing.broker_once_suite import BrokerOnceSuite
+from umbel_testing.broker_pause_suite import BrokerPauseSuite
 from umbel_testing.broker_settling_suite import BrokerSettlingSuite
 from umbel_testing.broker_waiting_suite import BrokerWaitingSuite
 
@@ -33,6 +35,8 @@ class BrokerSuite(
     BrokerDeadLetterSuite,
     BrokerOnceSuite,
     BrokerBoundsSuite,
+    BrokerPauseSuite,
+    BrokerDelayedSuite,
 ):
     """All that is promised of every broker."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from umbel.dead_letters.selection import id_of, task_of
+from umbel.listed import id_of, task_of
 from umbel.messages import DeadLetter, Malformed
 from umbel_cli.commands.dlq_editing import edited_call
 from umbel_cli.commands.dlq_selecting import Selected, filter_options, selection_options

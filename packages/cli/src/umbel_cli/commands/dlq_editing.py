@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from umbel.dead_letters.selection import task_of
 from umbel.errors import UmbelError
+from umbel.listed import task_of
 
 if TYPE_CHECKING:
     from umbel import Umbel

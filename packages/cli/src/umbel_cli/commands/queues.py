@@ -1,4 +1,4 @@
-"""``umbel queues``: how full the queues are, and what waits in them."""
+"""``umbel queue`` and ``umbel queues``: how full they are, what waits in them, pausing them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from umbel.messages import DeadLetter, Malformed, Message, QueueStats
+from umbel.interfaces.broker import Capability
+from umbel.messages import DeadLetter, Malformed, Message
 from umbel_cli.groups import SuggestingGroup
 from umbel_cli.output import moment, print_json, print_table, seconds, shorten
 from umbel_cli.state import CliState, pass_state
@@ -22,7 +23,7 @@ _ARGUMENTS_WIDTH = 60
 @click.group(cls=SuggestingGroup, invoke_without_command=True)
 @click.pass_context
 def queues(context: click.Context) -> None:
-    """Show queues.
+    """Show queues, pause and resume them.
 
     For each: how many messages are ready, delayed, held by a worker, or dead letters. Without a command it lists them. The age is that of the oldest ready message.
     """
@@ -34,14 +35,56 @@ def queues(context: click.Context) -> None:
 @pass_state
 def list_queues(state: CliState) -> None:
     """List all queues."""
-    stats = _all_stats(state.app())
+    app = state.app()
+    stats, paused = list(app.queues), _paused(app)
     if state.json:
-        print_json([msgspec.structs.asdict(found) for found in stats])
+        print_json(
+            [
+                {
+                    **msgspec.structs.asdict(found),
+                    "paused": None if paused is None else found.name in paused,
+                }
+                for found in stats
+            ]
+        )
         return
     print_table(
-        ("queue", "ready", "delayed", "held", "dead", "oldest"),
-        [(s.name, s.ready, s.delayed, s.held, s.dead, seconds(s.oldest_age_s)) for s in stats],
+        ("queue", "ready", "delayed", "held", "dead", "oldest", "state"),
+        [
+            (
+                s.name,
+                s.ready,
+                s.delayed,
+                s.held,
+                s.dead,
+                seconds(s.oldest_age_s),
+                "paused" if s.name in (paused or ()) else None,
+            )
+            for s in stats
+        ],
     )
+
+
+@queues.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@pass_state
+def pause(state: CliState, names: tuple[str, ...]) -> None:
+    """Let no worker take from these queues.
+
+    It holds for all workers and outlives them, until it is taken back by resume. Sending goes on,
+    and so does what workers hold already.
+    """
+    state.app().queues.pause(*names)
+    _tell(state, "paused", names)
+
+
+@queues.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@pass_state
+def resume(state: CliState, names: tuple[str, ...]) -> None:
+    """Let workers take from these queues again."""
+    state.app().queues.resume(*names)
+    _tell(state, "resumed", names)
 
 
 @queues.command()
@@ -55,13 +98,13 @@ def peek(state: CliState, name: str, limit: int, offset: int, dead: bool) -> Non
 
     Next to run first; nothing is taken out.
     """
-    broker = state.app().broker
+    app = state.app()
     letters: Sequence[DeadLetter] = ()
     if dead:
-        letters = broker.dead_letters(name, limit=limit, offset=offset)
+        letters = app.broker.dead_letters(name, limit=limit, offset=offset)
         rows = [_described(letter.message, letter) for letter in letters]
     else:
-        rows = [_described(found) for found in broker.peek(name, limit=limit, offset=offset)]
+        rows = [_described(found) for found in app.queues.peek(name, limit=limit, offset=offset)]
     if state.json:
         print_json(rows)
     elif not rows:
@@ -70,10 +113,16 @@ def peek(state: CliState, name: str, limit: int, offset: int, dead: bool) -> Non
         _print_messages(rows, dead=dead)
 
 
-def _all_stats(app: Umbel) -> list[QueueStats]:
-    broker = app.broker
-    names = dict.fromkeys((*broker.queues(), *app.control.queue_names()))
-    return [broker.stats(name) for name in sorted(names)]
+def _paused(app: Umbel) -> Sequence[str] | None:
+    """Return the names of the paused queues; None where the broker can't pause any."""
+    return app.queues.paused() if Capability.PAUSE in app.broker.capabilities else None
+
+
+def _tell(state: CliState, done: str, names: Sequence[str]) -> None:
+    if state.json:
+        print_json({done: list(dict.fromkeys(names))})
+    else:
+        click.echo(f"{done} {', '.join(dict.fromkeys(names))}")
 
 
 def _described(message: Message | Malformed, letter: DeadLetter | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from umbel.worker.queue_order import QueueOrder
 from umbel.worker.reloading import Restart
 from umbel.worker.stop_signals import heed_while_starting
 from umbel.worker.worker import Worker
@@ -27,6 +28,11 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
 )
 @click.option("-Q", "--queues", type=NameList(), multiple=True, help="Consume these: a,b")
 @click.option("-X", "--exclude-queues", type=NameList(), multiple=True, help="But not these: a,b")
+@click.option(
+    "--queue-order",
+    type=click.Choice([each.value for each in QueueOrder]),
+    help="Which queue to look into first.  [default: round_robin]",
+)
 @click.option("-I", "--include", type=NameList(), multiple=True, help="Import these modules too.")
 @click.option("-n", "--hostname", metavar="NAME", help="Name of the node: name@%h (%h %n %d).")
 @click.option(
@@ -65,6 +71,7 @@ def worker(
     /,
     queues: tuple[tuple[str, ...], ...],
     exclude_queues: tuple[tuple[str, ...], ...],
+    queue_order: str | None,
     include: tuple[tuple[str, ...], ...],
     yes: bool,
     check: bool,
@@ -85,6 +92,8 @@ def worker(
         overrides = loaded.app.conf.overrides()  # child processes know nothing of --config
     if include:
         overrides["include"] = [*loaded.app.conf.include, *flatten(include)]
+    if queue_order:
+        overrides["worker_queue_order"] = queue_order
     if options["purge"] and not (yes or check):
         click.confirm("Drop all messages that wait in the queues first?", abort=True, err=True)
     chosen = {name: value for name, value in options.items() if value not in (None, False)}

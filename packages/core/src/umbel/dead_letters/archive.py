@@ -12,8 +12,9 @@ from umbel.dead_letters.bodies import Arguments, BodyReader
 from umbel.dead_letters.pages import Walk
 from umbel.dead_letters.replays import Edit, edited, replayed
 from umbel.dead_letters.reset import reset_results
-from umbel.dead_letters.selection import LetterFilter, Named, selection
+from umbel.dead_letters.selection import LetterFilter, selection
 from umbel.errors import DeadLetterError
+from umbel.listed import Named
 from umbel.messages import DeadLetter, Malformed, Message
 from umbel.off_loop import in_thread
 from umbel.rates import parse_rate
@@ -273,10 +274,10 @@ class DeadLetters:
                 yield walk, letters
 
     def _named(self, names: Sequence[str]) -> list[DeadLetter]:
-        named = Named(names)
+        named: Named[DeadLetter] = Named(names, "dead letter", DeadLetterError)
         for letter in self:
             named.offer(letter)
-        return named.letters()
+        return named.chosen()
 
     def _message(self, letter: DeadLetter, edit: Edit) -> Message:
         """Return what replays `letter`, edited."""

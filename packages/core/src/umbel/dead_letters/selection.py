@@ -1,8 +1,7 @@
-"""Which dead letters are meant: by filter, or by name."""
+"""Which dead letters are meant by a filter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TypedDict
@@ -10,10 +9,8 @@ from typing import TypedDict
 import msgspec
 
 from umbel.errors import DeadLetterError, near_matches
-from umbel.messages import DeadLetter, Malformed
-
-#: Characters that the beginning of an id needs to stand for it: receipts may be short numbers.
-SHORTEST_PREFIX = 4
+from umbel.listed import task_of
+from umbel.messages import DeadLetter
 
 #: A moment, or seconds before now.
 Age = float | int | timedelta | datetime
@@ -94,58 +91,3 @@ def _moment(age: Age | None, now: float) -> float | None:
             return now - age
         case _:
             raise DeadLetterError(f"an age is seconds, a timedelta or a datetime, not {age!r:.80}")
-
-
-def task_of(letter: DeadLetter) -> str | None:
-    """Return the name of the letter's task; None where it can't be read."""
-    return None if isinstance(letter.message, Malformed) else letter.message.task
-
-
-def id_of(letter: DeadLetter) -> str | None:
-    """Return the id of the letter's task; None where it can't be read."""
-    return None if isinstance(letter.message, Malformed) else letter.message.id
-
-
-class Named:
-    """Finds letters by task id, by the beginning of one, or by receipt."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._found: dict[str, list[DeadLetter]] = {name: [] for name in names}
-        #: Names that are receipts stand for nothing else.
-        self._receipts: set[str] = set()
-
-    def offer(self, letter: DeadLetter) -> None:
-        """Look at one letter of all that there are."""
-        task_id = id_of(letter) or ""
-        for name, found in self._found.items():
-            if name == letter.receipt:
-                found[:] = [letter]
-                self._receipts.add(name)
-            elif name not in self._receipts and _stands_for(name, task_id):
-                found.append(letter)
-
-    def letters(self) -> list[DeadLetter]:
-        """Return what was found, in the order of the names, each once.
-
-        Raises: DeadLetterError: a name stands for none, or for several.
-        """
-        chosen: dict[str, DeadLetter] = {}
-        for name, found in self._found.items():
-            exact = [letter for letter in found if id_of(letter) == name] or found
-            if not exact:
-                raise DeadLetterError(
-                    f"there is no dead letter {name!r}; name one by its task's id, the first "
-                    f"{SHORTEST_PREFIX} or more characters of it, or its receipt"
-                )
-            if len(exact) > 1:
-                shown = ", ".join(f"{one.receipt} ({id_of(one)})" for one in exact[:5])
-                raise DeadLetterError(
-                    f"{name!r} stands for {len(exact)} dead letters; name one by its receipt: "
-                    f"{shown}{' …' if len(exact) > 5 else ''}"
-                )
-            chosen[exact[0].receipt] = exact[0]
-        return list(chosen.values())
-
-
-def _stands_for(name: str, task_id: str) -> bool:
-    return task_id == name or (len(name) >= SHORTEST_PREFIX and task_id.startswith(name))

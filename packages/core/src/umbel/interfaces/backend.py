@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from umbel.clock import Clock
-from umbel.outcomes import StoredResult
+from umbel.errors import CapabilityError
+from umbel.outcomes import ChordPart, StoredResult
 from umbel.states import is_final
 
 _FIRST_POLL_S = 0.005
@@ -30,6 +31,8 @@ class BackendCapability(StrEnum):
     SHARED = "shared"
     #: Drops expired results by itself, without `expire`.
     EXPIRES = "expires"
+    #: `join_chord`, `close_chord`, `open_chord`.
+    CHORD = "chord"
 
 
 class Backend(ABC):
@@ -82,6 +85,35 @@ class Backend(ABC):
     def expire(self, *, limit: int = 1000) -> int:
         """Drop up to `limit` expired results; returns how many. Not needed under EXPIRES."""
         return 0
+
+    # -- CHORD --------------------------------------------------------------------------------
+
+    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
+        """Say that the chord of `group_id` has `size` parts; before any of them is sent.
+
+        Repeatable: of an open chord, the parts that were joined stay; a closed one begins anew.
+        """
+        self._need(BackendCapability.CHORD)
+
+    def join_chord(self, parts: Sequence[ChordPart]) -> Mapping[str, Sequence[ChordPart]]:
+        """Count `parts`, each once by its task and index however often it comes.
+
+        Returns: By group id, all parts in order of their index, for each chord among `parts` that
+            is complete and not closed: its body is to be sent, then the chord closed. Two callers
+            may be told so of one chord: the body's id makes them one. A chord that was never
+            opened stays incomplete.
+        Raises: BackendUnavailableError: unknown whether it was done; the call may be repeated.
+        """
+        self._need(BackendCapability.CHORD)
+        return {}
+
+    def close_chord(self, group_ids: Sequence[str]) -> None:
+        """Forget the parts of chords whose body was sent: what is joined later counts no more."""
+        self._need(BackendCapability.CHORD)
+
+    def _need(self, capability: BackendCapability) -> None:
+        """Raise CapabilityError unless a subclass declares (and so overrides) `capability`."""
+        raise CapabilityError(type(self).__name__, capability)
 
     def check(self) -> None:
         """Raise BackendError where the backend can't be used."""

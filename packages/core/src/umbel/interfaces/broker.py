@@ -16,6 +16,7 @@ from umbel.errors import CapabilityError
 from umbel.messages import (
     Burial,
     DeadLetter,
+    Delayed,
     Delivery,
     Malformed,
     Message,
@@ -50,6 +51,10 @@ class Capability(StrEnum):
     UNIQUE = "unique"
     #: `send` and `send_once` keep to `bounds`.
     BOUNDED = "bounded"
+    #: `pause`, `resume`, `paused`.
+    PAUSE = "pause"
+    #: `delayed`, `promote`, `drop_delayed`.
+    DELAYED = "delayed"
 
 
 class Broker(ABC):
@@ -235,6 +240,48 @@ class Broker(ABC):
         """Drop all that waits in `queue`, the delayed included; returns how many."""
         self._need(Capability.PURGE)
         return 0
+
+    # -- DELAYED ------------------------------------------------------------------------------
+
+    def delayed(
+        self, queue: str | None = None, *, limit: int = 100, offset: int = 0
+    ) -> Sequence[Delayed]:
+        """Return what waits for its time, next due first; of all queues where `queue` is None."""
+        self._need(Capability.DELAYED)
+        return ()
+
+    def promote(self, receipts: Sequence[str]) -> int:
+        """Make delayed messages ready now, named by `Delayed.receipt`; returns how many.
+
+        A worker runs what it is handed before its `Message.due_at`, but holds what has only an
+        ``eta`` among its headers: of a promoted message, `due_at` is never None beside an ``eta``.
+        """
+        self._need(Capability.DELAYED)
+        return 0
+
+    def drop_delayed(self, receipts: Sequence[str]) -> int:
+        """Remove delayed messages for good, named by `Delayed.receipt`; returns how many."""
+        self._need(Capability.DELAYED)
+        return 0
+
+    # -- PAUSE --------------------------------------------------------------------------------
+
+    def pause(self, queue: str) -> None:
+        """Hand out nothing of `queue` any more, to any consumer, until `resume`. Repeatable.
+
+        It outlives restarts under DURABLE. What is held goes on, and sending does. A consumer
+        that waits for `queue` at this moment may be handed one message more.
+        """
+        self._need(Capability.PAUSE)
+
+    def resume(self, queue: str) -> None:
+        """Hand out messages of `queue` again, also to those who wait for it now. Repeatable."""
+        self._need(Capability.PAUSE)
+
+    def paused(self) -> Sequence[str]:
+        """Return the names of the queues that are paused, sorted."""
+        self._need(Capability.PAUSE)
+        return ()
 
     # -- DEAD_LETTER --------------------------------------------------------------------------
 

@@ -169,6 +169,7 @@ class AsyncResult(ResultHandle[R_co]):
             timeout_s=timeout,
             interval_s=interval,
             on_interval=on_interval,
+            loads_first=on_message is not None,
         )
         for seen in polling:
             document = seen.get(self.id, last)

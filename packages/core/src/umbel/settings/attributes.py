@@ -75,6 +75,7 @@ class SettingAttributes:
     worker_processes: int | None
     worker_preload_app: bool
     worker_prefetch_multiplier: int | None
+    worker_queue_order: str
     worker_lease_s: float
     worker_shutdown_timeout: float | None
     worker_soft_shutdown_timeout: float

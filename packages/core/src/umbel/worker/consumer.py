@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from umbel.routing import queue_weights
 from umbel.worker.decode import Decoder
 from umbel.worker.fates import Fates
 from umbel.worker.intake import Intake
 from umbel.worker.journal import Journal
 from umbel.worker.planning import Planner
 from umbel.worker.prefetch import Prefetch
+from umbel.worker.queue_order import order_of
 from umbel.worker.rates import Rates
 from umbel.worker.revocations import Revocations
 from umbel.worker.settle import Settler
@@ -112,6 +114,9 @@ class Consumer:
                 is_proved=board is not None,
                 pause=pause,
                 jitter=jitter,
+                order=order_of(
+                    host.conf.worker_queue_order, queues, queue_weights(host.conf.task_queues)
+                ),
             )
         except BaseException:
             self.close()

@@ -6,19 +6,22 @@ reason says so, and the message ends with the dead letters.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
+from umbel.canvas.forms import read
 from umbel.clock import parse_iso
 from umbel.compression import decompress
 from umbel.error_info import error_info
 from umbel.errors import ConfigError, DecodeError, InvalidTaskError, UmbelError
 from umbel.messages import DeathKind, Delivery, Malformed, Message
-from umbel.outcomes import Rejected
+from umbel.outcomes import Failure, Rejected
 from umbel.requests import Request
-from umbel.signatures import Signature
+from umbel.worker.celery_tasks import celery_task, unknown_task
+from umbel.worker.errbacks import revived
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.runners import Runner
 from umbel.worker.unknown_tasks import UnknownTasks
@@ -26,6 +29,8 @@ from umbel.worker.unknown_tasks import UnknownTasks
 if TYPE_CHECKING:
     from umbel.interfaces.serializer import Serializer
     from umbel.worker.host import Host
+
+logger = logging.getLogger("umbel.worker")
 
 #: What every store can hold.
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
@@ -57,6 +62,7 @@ class _Headers(msgspec.Struct, frozen=True):
     stamped_headers: list[str] | None = None
     stamps: dict[str, Any] | None = None
     compression: str | None = None
+    umbel_errback: bool | None = False
 
 
 class _Embed(msgspec.Struct, frozen=True):
@@ -92,6 +98,7 @@ class Decoder:
         self._host = host
         self._hostname = hostname
         self._max_bytes = conf.task_message_max_bytes
+        self._allowed = conf.result_allowed_exceptions or ()
         self._monotonic = host.clock.monotonic
         self._unknown = UnknownTasks(conf, self._monotonic)
         self._runners: dict[str, Runner] = {}
@@ -110,13 +117,27 @@ class Decoder:
             runner = self._runner(headers.task)
             if runner is None:
                 outcome = self._unknown.outcome(delivery, headers.task, headers.id)
+                if isinstance(outcome, Failure):
+                    return Settlement(delivery, outcome, self._unrunnable(delivery, message))
                 return Settlement(delivery, outcome)
             args, kwargs, embed = self._body(message, headers)
+            if headers.umbel_errback:
+                args = revived(args, self._allowed)
             return self._job(delivery, message, headers, runner, (args, kwargs, embed))
         except (_Refusal, DecodeError, ConfigError) as exc:
             return self._refuse(delivery, str(exc))
         except Exception as exc:  # noqa: BLE001 - a message must never end the consumer
             return self._refuse(delivery, f"malformed message: {type(exc).__name__}: {exc}")
+
+    def _unrunnable(self, delivery: Delivery, message: Message) -> Job | None:
+        """Return the job of an unknown task, for whoever waits for its end; None: unreadable."""
+        try:
+            headers = self._headers(message)
+            runner = Runner(unknown_task(headers.task, self._host), self._host)
+            return self._job(delivery, message, headers, runner, self._body(message, headers))
+        except Exception as exc:  # noqa: BLE001 - as everywhere here
+            logger.debug("%s: what follows from it isn't known: %s", header_id(message), exc)
+            return None
 
     def runner(self, name: str) -> Runner | None:
         """Return the prepared task `name`; None where it isn't registered."""
@@ -125,7 +146,7 @@ class Decoder:
     def _runner(self, name: str) -> Runner | None:
         runner = self._runners.get(name)
         if runner is None:
-            task = self._host.tasks.resolve(name)
+            task = self._host.tasks.resolve(name) or celery_task(name, self._host)
             if task is None:
                 return None
             runner = self._runners[name] = Runner(task, self._host)
@@ -168,7 +189,9 @@ class Decoder:
         try:
             calls = _convert(embed, _Embed)
             for each in (*(calls.callbacks or ()), *(calls.errbacks or ()), *(calls.chain or ())):
-                Signature.from_dict(each)  # before the task runs: what follows it can be sent
+                read(each)  # before the task runs: what follows it can be sent
+            if calls.chord is not None:
+                read(calls.chord)
         except (msgspec.ValidationError, DecodeError) as exc:
             raise _Refusal(f"malformed embed: {exc}") from exc
         return list(args), kwargs, calls

@@ -19,9 +19,10 @@ from umbel.ids import hostname
 from umbel.messages import Delivery, Message
 from umbel.outcomes import Outcome, Retry
 from umbel.worker import loops
+from umbel.worker.chords import Chords
 from umbel.worker.decode import Decoder
+from umbel.worker.eager_chords import EagerChords
 from umbel.worker.execute import run_async_for_value, run_for_value
-from umbel.worker.follow_ups import follow_ups
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.limits import DeadlineWatch, Interruptible, ThreadGuard
 from umbel.worker.planning import Planner
@@ -53,15 +54,18 @@ def run_eager(host: Host, message: Message, *, store: Backend | None = None) -> 
     """
     decoder = Decoder(host, hostname(), has_supervisor=False)
     planner = Planner(host, hostname())
+    chords = Chords(host, store, counter=EagerChords())
     waiting = deque([message])
     final: EagerRun | None = None
     while waiting:
         run = _run_one(host, decoder, waiting.popleft())
         settlement = Settlement(run.job.delivery, run.outcome, run.job, run.done_at)
-        result = planner.result(settlement)
-        if store is not None and result is not None:
-            store.store([result])
-        following = follow_ups(run.job, run.outcome, host)
+        plan = planner.plan(settlement)
+        if store is not None and plan.result is not None:
+            store.store([plan.result])
+        following = list(plan.follow_ups)
+        if plan.beyond is not None:
+            chords.close(chords.settle([plan.beyond], following))
         if isinstance(run.outcome, Retry):
             waiting.extendleft(following)
         else:

@@ -142,7 +142,7 @@ def _succeeded(job: Job, value: Any, runtime_s: float, children: list[Any]) -> S
     if runner.convert_result is not None:
         value = runner.convert_result(value)
     is_ignored = request.ignore_result
-    if is_ignored and not (request.callbacks or request.chain or request.is_eager):
+    if is_ignored and not (request.callbacks or request.chain or request.chord or request.is_eager):
         return Success(_NULL, runtime_s, children)
     data = runner.result_serializer.dumps(value)
     if len(data) > runner.result_max_bytes:

@@ -57,6 +57,7 @@ class Intake:
         self._attempts = attempts or Attempts(None)
         self._fates = fates
         self._max_deliveries: int = host.conf.task_max_deliveries
+        self._keeps_time = Capability.DELAYED in broker.capabilities
         #: Whether results can't be looked up: told once.
         self._is_blind = False
         self._skips_finished: bool = host.conf.worker_deduplicate_successful_tasks
@@ -85,6 +86,7 @@ class Intake:
                 now=now,
                 revoked=job.request.id in self._revocations,
                 max_deliveries=self._max_deliveries,
+                keeps_time=self._keeps_time,
             )
             match decision:
                 case Run():

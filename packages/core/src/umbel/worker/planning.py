@@ -22,10 +22,14 @@ from umbel.results.codec import encode_result
 from umbel.states import State
 from umbel.worker.burials import Burials
 from umbel.worker.decode import header_id
-from umbel.worker.follow_ups import follow_ups
+from umbel.worker.follow_ups import follow_ups, revoked_error
 from umbel.worker.jobs import Job, Settlement
+from umbel.worker.joinings import Beyond, Joiner
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from umbel.canvas.freezing import ResultTuple
     from umbel.interfaces.serializer import Serializer
     from umbel.worker.host import Host
 
@@ -36,6 +40,8 @@ class Plan(msgspec.Struct, frozen=True):
     delivery: Delivery
     result: StoredResult | None = None
     follow_ups: list[Message] = []
+    #: What it means to chords, and to the rest of a chain; None: nothing.
+    beyond: Beyond | None = None
     #: Give it back, after so many seconds; None: it is done with.
     give_back_s: float | None = None
     #: Put it with the dead letters so.
@@ -55,6 +61,7 @@ class Planner:
         self._extended: bool = conf.result_extended
         self._expires: float | None = conf.result_expires
         self._store_errors: bool = conf.task_store_errors_even_if_ignored
+        self._joiner = Joiner(host)
         self._burials = Burials(conf.task_dead_letter, hostname)
 
     def plan(self, settlement: Settlement) -> Plan:
@@ -63,11 +70,16 @@ class Planner:
         acked = settlement.acked
         if isinstance(outcome, Rejected) and outcome.requeue:
             return Plan(delivery, give_back_s=outcome.delay_s, acked=acked)
+        bury = self.burial(settlement)
+        if job is None:
+            return Plan(delivery, result=self.result(settlement), bury=bury, acked=acked)
+        following = follow_ups(job, outcome, self._host)
         return Plan(
             delivery,
-            result=self.result(settlement),
-            follow_ups=follow_ups(job, outcome, self._host) if job is not None else [],
-            bury=self.burial(settlement),
+            result=self.result(settlement, following.results),
+            follow_ups=following.messages,
+            beyond=self._joiner.beyond(job, outcome, following.chords, settlement.done_at),
+            bury=bury,
             acked=acked,
         )
 
@@ -75,14 +87,20 @@ class Planner:
         """Return how the message is buried; None: it isn't."""
         return self._burials.of(settlement)
 
-    def result(self, settlement: Settlement) -> StoredResult | None:
-        """Return the result to store; None where the task's is ignored or there is no id."""
+    def result(
+        self, settlement: Settlement, following: Sequence[ResultTuple] = ()
+    ) -> StoredResult | None:
+        """Return the result to store; None where the task's is ignored or there is no id.
+
+        `following` tells of the calls that come after a success: they are its children, too.
+        """
         delivery, outcome, job = settlement.delivery, settlement.outcome, settlement.job
         task_id = header_id(delivery.message)
         if task_id is None or not self._wanted(outcome, job):
             return None
         match outcome:
             case Success(value, _, children):
+                children = [*children, *following] if following else children
                 return self._stored(
                     settlement, task_id, State.SUCCESS, value=value, children=children
                 )
@@ -95,7 +113,7 @@ class Planner:
                     settlement, task_id, State.RETRY, error=error, children=children
                 )
             case Revoked(reason):
-                error = ErrorInfo("TaskRevokedError", "celery.exceptions", [reason], None, reason)
+                error = revoked_error(reason)
                 return self._stored(settlement, task_id, State.REVOKED, error=error)
             case Rejected(_, _, _, error) if error is not None:
                 return self._stored(settlement, task_id, State.FAILURE, error=error)

@@ -23,6 +23,7 @@ from umbel.events import notify
 from umbel.interfaces.broker import Capability
 from umbel.messages import DeathKind
 from umbel.outcomes import Failure, Rejected, Revoked, StoredResult
+from umbel.worker.chords import Chords
 from umbel.worker.decode import header_id
 from umbel.worker.jobs import Settlement
 from umbel.worker.planning import Plan, Planner
@@ -83,6 +84,7 @@ class Settler:
         self._consumer = consumer if Capability.LEASE in broker.capabilities else None
         self._lease = lease if self._consumer is not None else None
         self._planner, self._fates = planner, fates
+        self._chords = Chords(host, backend)
         self._journal = journal
         self._pending: list[Settlement] = []
         self._settling: list[Settlement] = []
@@ -287,6 +289,8 @@ class Settler:
         plans = self._not_superseded(plans, self._store(plans))
         done = [each for each in plans if each.give_back_s is None and each.bury is None]
         sends = [message for each in plans for message in each.follow_ups]
+        beyond = [each.beyond for each in plans if each.beyond is not None]
+        over = self._chords.settle(beyond, sends) if beyond else ()
         lost = self._broker.settle([each.delivery for each in done if not each.acked], sends)
         if lost:
             logger.warning(
@@ -295,6 +299,8 @@ class Settler:
                 _ids(lost),
             )
         self._put_away(plans)
+        if over:
+            self._chords.close(over)
         if self._fates is not None:
             settled = [each.delivery for each in plans if each.give_back_s is None]
             self._fates.forget_marked(settled)

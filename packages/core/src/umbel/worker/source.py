@@ -7,6 +7,7 @@ is proved by a receive that succeeds.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from umbel.errors import BrokerError, BrokerUnavailableError, UmbelError
 from umbel.interfaces.broker import Capability
 from umbel.messages import Delivery
+from umbel.worker.queue_order import Order, QueueOrder, order_of
 
 if TYPE_CHECKING:
     from umbel.clock import Clock
@@ -43,6 +45,7 @@ class Source:
         is_proved: bool = False,
         pause: Callable[[float], object] | None = None,
         jitter: Callable[[], float] = random.random,
+        order: Order | None = None,
     ):
         """Join the broker. An outage is no error: then the first receive that succeeds joins.
 
@@ -55,16 +58,17 @@ class Source:
             is_proved: The node has used this broker already: what it refuses is an outage, too.
             pause: Waits so many seconds during an outage; None: until `stopping` at most.
             jitter: Returns a number from 0 to below 1.
+            order: Returns the queues in the order of a receive; None: each in turn is the first.
         Raises: BrokerError: the broker refuses, and isn't proved.
         """
-        self._broker, self._queues, self._identity = broker, list(queues), identity
+        self._broker, self._identity = broker, identity
+        self._in_order = order or order_of(QueueOrder.ROUND_ROBIN, queues, {})
         self._clock, self._jitter = clock, jitter
         self._pause = stopping.wait if pause is None else pause
         self._has_lease = Capability.LEASE in broker.capabilities
         self._has_joined = not self._has_lease
         self._on_joined: Callable[[], object] = lambda: None
         self._reconciled_at = clock.monotonic()
-        self._turn = 0
         self._pause_s = 0.0
         self._down_since: float | None = None
         #: Monotonic time of the last receive that the broker answered.
@@ -92,7 +96,7 @@ class Source:
         """Return deliveries; none during an outage, after a pause with backoff and jitter."""
         try:
             self._join()
-            got = self._broker.receive(self._in_turn(), max_messages=max_messages, wait_s=wait_s)
+            got = self._broker.receive(self._in_order(), max_messages=max_messages, wait_s=wait_s)
         except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
             self._note_outage(exc)
             self._pause(self._pause_s * (0.5 + self._jitter() / 2))
@@ -113,14 +117,10 @@ class Source:
             self._has_joined = True
             self._on_joined()
 
-    def _in_turn(self) -> list[str]:
-        """Return the queues, each time another one first: none starves behind a full one."""
-        if len(self._queues) == 1:
-            return self._queues
-        self._turn = (self._turn + 1) % len(self._queues)
-        return self._queues[self._turn :] + self._queues[: self._turn]
-
     def _note_outage(self, exc: Exception) -> None:
+        # What was handed out while the answer got lost is looked for before anything is taken:
+        # a long task may come then.
+        self._reconciled_at = -math.inf
         if self._down_since is None:
             self._down_since = self._clock.monotonic()
             logger.error(

@@ -33,6 +33,7 @@ from umbel.worker.requirements import check_capabilities, queues_of, wait_for_br
 from umbel.worker.scaling import Bounds
 from umbel.worker.settle import Settler
 from umbel.worker.shutdown import Phase, Shutdown
+from umbel.worker.starting import make_starter
 from umbel.worker.stop_signals import Listen, Request, StopSignals
 from umbel.worker.supervisor import Supervisor
 from umbel.worker.surroundings import current_folder, has_terminal, open_standard_files
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from umbel.interfaces.broker import Broker
     from umbel.interfaces.coordinator import Coordinator
     from umbel.worker.host import Host
+    from umbel.worker.processes import Starter
 
 logger = logging.getLogger("umbel.worker")
 
@@ -169,15 +171,20 @@ class Worker:
         with StopSignals(owns_process=self._restart is not None) as signals:
             self.app.import_tasks()
             set_up_logging(self.log)  # again: the app may have set up its own
+            starter = self._make_starter()
             events = self.app.events
             if events.worker_starting:
                 notify(events.worker_starting, self)
             broker = self.app.open_broker()
             try:
                 self._prepare(broker)
-                run = self._run_children if self.layout.processes else self._run_here
-                exitcode = run(broker, signals)
+                if self.layout.processes:
+                    exitcode = self._run_children(broker, signals, starter)
+                else:
+                    exitcode = self._run_here(broker, signals)
             finally:
+                if starter is not None:
+                    starter.close()
                 self._ending.take(broker.close)
                 if events.worker_stopped:
                     notify(events.worker_stopped, self)
@@ -227,9 +234,15 @@ class Worker:
 
     # -- with children ------------------------------------------------------------------------
 
-    def _run_children(self, broker: Broker, signals: StopSignals) -> int:
+    def _make_starter(self) -> Starter | None:
+        """Return what starts the children; None: there are none, or can't be any."""
+        if not self.layout.processes or self._app_path is None:
+            return None
+        return make_starter(self.app, self._app_path, owns_process=self._restart is not None)
+
+    def _run_children(self, broker: Broker, signals: StopSignals, starter: Starter | None) -> int:
         app = self.app
-        if self._app_path is None:
+        if self._app_path is None or starter is None:
             raise ConfigError(
                 f"pool {self.pool!r} runs tasks in child processes, which import the app by its "
                 "path; start it with umbel -A module:app worker, or use pool 'threads' in an "
@@ -248,7 +261,7 @@ class Worker:
             settler=Settler(app, broker, backend, planner=planner),
             shutdown=self._shutdown(),
             alive_timeout_s=app.conf.worker_proc_alive_timeout,
-            preloads=app.conf.worker_preload_app,
+            starter=starter,
             worker=self,
         )
 

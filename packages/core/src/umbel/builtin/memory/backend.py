@@ -9,7 +9,7 @@ from umbel.builtin.memory.space import Space, open_space
 from umbel.builtin.memory.waiting import Waiter
 from umbel.clock import Clock
 from umbel.interfaces.backend import Backend, BackendCapability
-from umbel.outcomes import StoredResult
+from umbel.outcomes import ChordPart, StoredResult
 from umbel.states import is_final
 
 
@@ -17,7 +17,7 @@ class MemoryBackend(Backend):
     """A handle on the results of a space."""
 
     capabilities: ClassVar[frozenset[BackendCapability]] = frozenset(
-        {BackendCapability.PUSH, BackendCapability.EXPIRES}
+        {BackendCapability.PUSH, BackendCapability.EXPIRES, BackendCapability.CHORD}
     )
 
     def __init__(self, space: Space, clock: Clock) -> None:
@@ -67,6 +67,21 @@ class MemoryBackend(Backend):
         """Drop up to `limit` expired results; `store` does it too."""
         with self._changed:
             return self._store.expire(self._clock.monotonic(), limit)
+
+    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
+        """Say that the chord of `group_id` has `size` parts."""
+        with self._changed:
+            self._store.chords.open(group_id, size, self._clock.monotonic(), ttl_s)
+
+    def join_chord(self, parts: Sequence[ChordPart]) -> Mapping[str, Sequence[ChordPart]]:
+        """Count `parts`; returns all parts of those chords that are complete."""
+        with self._changed:
+            return self._store.chords.join(parts, self._clock.monotonic())
+
+    def close_chord(self, group_ids: Sequence[str]) -> None:
+        """Forget the parts of chords whose body was sent."""
+        with self._changed:
+            self._store.chords.close(group_ids, self._clock.monotonic())
 
     def close(self) -> None:
         """End waiting calls. Repeatable."""

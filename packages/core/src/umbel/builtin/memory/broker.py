@@ -19,6 +19,7 @@ from umbel.interfaces.broker import Broker, Capability
 from umbel.messages import (
     Burial,
     DeadLetter,
+    Delayed,
     Delivery,
     Malformed,
     Message,
@@ -44,6 +45,8 @@ class MemoryBroker(Broker):
             Capability.ATOMIC_SETTLE,
             Capability.UNIQUE,
             Capability.BOUNDED,
+            Capability.PAUSE,
+            Capability.DELAYED,
         }
     )
 
@@ -241,6 +244,53 @@ class MemoryBroker(Broker):
         """Drop all that waits in `queue`; returns how many."""
         with self._changed:
             return self._store.purge(queue)
+
+    # -- DELAYED, PAUSE -----------------------------------------------------------------------
+
+    def delayed(
+        self, queue: str | None = None, *, limit: int = 100, offset: int = 0
+    ) -> Sequence[Delayed]:
+        """Return what waits for its time, the next due first."""
+        with self._changed:
+            entries = self._store.delayed(queue, self._clock.time())
+            return [
+                Delayed(
+                    message=read(entry),
+                    queue=entry.queue,
+                    due_at=entry.ready_at,
+                    receipt=entry.receipt,
+                )
+                for entry in entries[offset : offset + limit]
+            ]
+
+    def promote(self, receipts: Sequence[str]) -> int:
+        """Make delayed messages ready now; returns how many."""
+        with self._changed:
+            promoted = self._store.promote(frozenset(receipts), self._clock.time())
+            if promoted:
+                self._changed.notify_all()
+            return promoted
+
+    def drop_delayed(self, receipts: Sequence[str]) -> int:
+        """Remove delayed messages for good; returns how many."""
+        with self._changed:
+            return self._store.drop_delayed(frozenset(receipts), self._clock.time())
+
+    def pause(self, queue: str) -> None:
+        """Hand out nothing of `queue` until `resume`. A consumer that waits gets nothing more."""
+        with self._changed:
+            self._store.paused.add(queue)
+
+    def resume(self, queue: str) -> None:
+        """Hand out messages of `queue` again."""
+        with self._changed:
+            self._store.paused.discard(queue)
+            self._changed.notify_all()
+
+    def paused(self) -> Sequence[str]:
+        """Return the names of the queues that are paused, sorted."""
+        with self._changed:
+            return sorted(self._store.paused)
 
     # -- DEAD_LETTER --------------------------------------------------------------------------
 

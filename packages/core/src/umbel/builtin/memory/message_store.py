@@ -7,7 +7,7 @@ due, `tick` in monotonic seconds for leases, which no change of the wall clock s
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
 
@@ -38,6 +38,8 @@ class MessageStore:
         self._queues: dict[str, Queue] = {}
         self._held: dict[str, Entry] = {}
         self.sent = Sent()
+        #: Queues that nothing is handed out of.
+        self.paused: set[str] = set()
         #: By consumer: what it holds, by receipt.
         self._holdings: dict[str, dict[str, Entry]] = {}
         #: By consumer that holds something: its node. One that isn't here has no lease.
@@ -104,7 +106,7 @@ class MessageStore:
         taken: list[Entry] = []
         holding = self._holdings.setdefault(consumer, {})
         for name in queues:
-            queue = self._queues.get(name)
+            queue = None if name in self.paused else self._queues.get(name)
             while queue is not None and len(taken) < limit:
                 entry = queue.pop(now)
                 if entry is None:
@@ -120,7 +122,9 @@ class MessageStore:
         times = [
             at
             for name in queues
-            if (queue := self._queues.get(name)) is not None and (at := queue.next_at()) is not None
+            if name not in self.paused
+            and (queue := self._queues.get(name)) is not None
+            and (at := queue.next_at()) is not None
         ]
         return min(times, default=None)
 
@@ -230,6 +234,27 @@ class MessageStore:
             self.sent.forget(entry)
         return waiting.clear()
 
+    def delayed(self, queue: str | None, now: float) -> list[Entry]:
+        """Return what waits for its time, the next due first."""
+        names = list(self._queues) if queue is None else [queue]
+        found = [entry for name in names for entry in self._queues.get(name, Queue()).later(now)]
+        return sorted(found, key=lambda entry: (entry.ready_at, entry.number))
+
+    def promote(self, receipts: Collection[str], now: float) -> int:
+        """Make ready those of `receipts` that wait for their time; return how many."""
+        entries = self._pull(receipts, now)
+        for entry in entries:
+            entry.ready_at = now
+            self._queue(entry.queue).add(entry, now)
+        return len(entries)
+
+    def drop_delayed(self, receipts: Collection[str], now: float) -> int:
+        """Drop those of `receipts` that wait for their time; return how many."""
+        entries = self._pull(receipts, now)
+        for entry in entries:
+            self.sent.forget(entry)
+        return len(entries)
+
     def dead(self, queue: str | None) -> Iterable[DeadEntry]:
         """Go through the dead letters, newest first."""
         return (
@@ -243,6 +268,9 @@ class MessageStore:
         if queue is None:
             queue = self._queues[name] = Queue()
         return queue
+
+    def _pull(self, receipts: Collection[str], now: float) -> list[Entry]:
+        return [entry for queue in self._queues.values() for entry in queue.pull(receipts, now)]
 
     def _release(self, entry: Entry) -> None:
         del self._held[entry.receipt]

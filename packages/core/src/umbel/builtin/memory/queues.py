@@ -5,7 +5,7 @@ Not thread-safe: the store's lock guards it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from heapq import heapify, heappop, heappush
 
 from umbel.messages import QueueStats
@@ -106,6 +106,19 @@ class Queue:
         for heap in (self._ready, self._later):
             for _, _, entry in sorted(heap):
                 yield entry
+
+    def later(self, now: float) -> list[Entry]:
+        """Return what waits for its time, in no order."""
+        self._promote(now)
+        return [entry for _, _, entry in self._later]
+
+    def pull(self, receipts: Collection[str], now: float) -> list[Entry]:
+        """Take out those of `receipts` that wait for their time, and return them."""
+        pulled = [entry for entry in self.later(now) if entry.receipt in receipts]
+        if pulled:
+            self._later = [item for item in self._later if item[2].receipt not in receipts]
+            heapify(self._later)
+        return pulled
 
     def clear(self) -> int:
         """Drop everything; return how many there were."""

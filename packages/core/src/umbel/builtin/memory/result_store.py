@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from umbel.builtin.memory.chord_store import ChordStore
 from umbel.builtin.memory.expiring import ExpiringMap
 from umbel.outcomes import StoredResult
 from umbel.states import order_in_rank
@@ -17,6 +18,7 @@ class ResultStore:
         #: Guards all of it; notified when a final result came.
         self.changed = threading.Condition(threading.Lock())
         self._results: ExpiringMap[StoredResult] = ExpiringMap()
+        self.chords = ChordStore()
 
     def put(self, new: StoredResult, now: float) -> bool:
         """Store `new` unless what stands there outranks it; tell whether it was stored."""

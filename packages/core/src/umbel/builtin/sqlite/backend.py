@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
 
+from umbel.builtin.sqlite.chords import close_chord, join_chord, open_chord
 from umbel.builtin.sqlite.errors import Failures, UndoError
 from umbel.builtin.sqlite.store import Store, write_nothing
 from umbel.builtin.sqlite.urls import parse_url
@@ -14,7 +15,7 @@ from umbel.builtin.sqlite.wakeup import Wakeup
 from umbel.clock import Clock
 from umbel.errors import BackendError, BackendUnavailableError
 from umbel.interfaces.backend import Backend, BackendCapability
-from umbel.outcomes import StoredResult
+from umbel.outcomes import ChordPart, StoredResult
 from umbel.states import is_final, order_in_rank
 
 FAILURES: Final = Failures(BackendError, BackendUnavailableError)
@@ -57,6 +58,7 @@ class SqliteBackend(Backend):
             BackendCapability.DURABLE,
             BackendCapability.SHARED,
             BackendCapability.EXPIRES,
+            BackendCapability.CHORD,
         }
     )
 
@@ -107,6 +109,19 @@ class SqliteBackend(Backend):
         if not self._store.read(_any_expired, now):
             return 0
         return self._store.write(_drop_expired, now, limit)
+
+    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
+        """Say that the chord of `group_id` has `size` parts."""
+        self._store.write(open_chord, group_id, size, self._clock.time(), ttl_s)
+
+    def join_chord(self, parts: Sequence[ChordPart]) -> Mapping[str, Sequence[ChordPart]]:
+        """Count `parts`; returns all parts of those chords that are complete."""
+        return self._store.write(join_chord, parts, self._clock.time()) if parts else {}
+
+    def close_chord(self, group_ids: Sequence[str]) -> None:
+        """Forget the parts of chords whose body was sent."""
+        if group_ids:
+            self._store.write(close_chord, group_ids, self._clock.time())
 
     def check(self) -> None:
         """Raise BackendError where the file can't be opened or written."""

@@ -12,7 +12,8 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from umbel.builtin.details import write_details
 from umbel.builtin.sqlite import forks, inspection, leases, transactions
-from umbel.builtin.sqlite.arrivals import Arrivals, Terms, dead_seq, topics
+from umbel.builtin.sqlite.administration import Administration
+from umbel.builtin.sqlite.arrivals import Arrivals, Terms, topics
 from umbel.builtin.sqlite.errors import Failures
 from umbel.builtin.sqlite.leases import Membership
 from umbel.builtin.sqlite.once import FullError, KnownError, parcels_of
@@ -25,15 +26,12 @@ from umbel.builtin.sqlite.wakeup import Wakeup
 from umbel.clock import Clock
 from umbel.errors import AlreadySentError, BrokerError, BrokerUnavailableError
 from umbel.ids import new_id
-from umbel.interfaces.broker import Broker, Capability
+from umbel.interfaces.broker import Capability
 from umbel.messages import (
     Burial,
-    DeadLetter,
     Delivery,
-    Malformed,
     Message,
     OnConflict,
-    QueueStats,
 )
 
 P = ParamSpec("P")
@@ -48,7 +46,7 @@ ANONYMOUS_LEASE_S: Final = 60.0
 _CLOCK_STEP_S: Final = 1.0
 
 
-class SqliteBroker(Broker):
+class SqliteBroker(Administration):
     """Messages in one file, each in its row from `send` to `ack`."""
 
     capabilities = frozenset(
@@ -64,13 +62,14 @@ class SqliteBroker(Broker):
             Capability.SHARED,
             Capability.UNIQUE,
             Capability.BOUNDED,
+            Capability.PAUSE,
+            Capability.DELAYED,
         }
     )
 
     def __init__(self, url: str, *, options: Mapping[str, Any], clock: Clock):
-        self._store = Store(parse_url(url, options), FAILURES)
-        self._clock = clock
-        self._wakeup = Wakeup(self._store)
+        store = Store(parse_url(url, options), FAILURES)
+        super().__init__(store, Wakeup(store), clock)
         self._member: Membership | None = None
         self._batches = count(1)
         self._backlog = False
@@ -232,36 +231,7 @@ class SqliteBroker(Broker):
         """End the node's lease and give back all that its consumers still hold."""
         self._recover(leases.remove_node, node)
 
-    # -- inspection ---------------------------------------------------------------------------
-
-    def queues(self) -> Sequence[str]:
-        """Return the names of all queues that hold or held messages, sorted."""
-        return self._store.read(inspection.names)
-
-    def stats(self, queue: str) -> QueueStats:
-        """Return how `queue` stands."""
-        return self._store.read(inspection.stats, queue, self._clock.time())
-
-    def peek(
-        self, queue: str, *, limit: int = 10, offset: int = 0
-    ) -> Sequence[Message | Malformed]:
-        """Return what is ready, next first, then what is delayed, next due first."""
-        return self._store.read(inspection.peek, queue, limit, offset, self._clock.time())
-
-    def purge(self, queue: str) -> int:
-        """Drop all that waits in `queue`, the delayed included; returns how many."""
-        return self._store.write_durably(inspection.purge, queue)
-
-    def dead_letters(
-        self, queue: str | None = None, *, limit: int = 100, offset: int = 0
-    ) -> Sequence[DeadLetter]:
-        """Return dead letters, newest first."""
-        return self._store.read(inspection.dead_letters, queue, limit, offset)
-
-    def drop_dead(self, receipts: Sequence[str]) -> int:
-        """Remove dead letters for good; returns how many."""
-        seqs = [dead_seq(receipt) for receipt in receipts]
-        return sum(self._store.write(inspection.drop_dead, seqs)) if seqs else 0
+    # -- dead letters -------------------------------------------------------------------------
 
     def replay(self, replays: Sequence[tuple[str, Message]]) -> Sequence[str]:
         """Send a message in the place of each dead letter, in one transaction.

@@ -13,7 +13,7 @@ from umbel.builtin.sqlite.errors import UnusableFileError
 
 #: "umbl": marks the file as umbel's.
 APPLICATION_ID = 0x756D626C
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: The first one that knows RETURNING.
 OLDEST_SQLITE = (3, 35, 0)
 
@@ -31,6 +31,25 @@ _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 STRAY = (
     "typeof(queue) <> 'text' OR typeof(state) <> 'integer' OR state NOT BETWEEN 0 AND 2 "
     "OR (state = 2 AND typeof(due_at) <> 'real')"
+)
+
+#: Queues that nobody takes from.
+_PAUSED = "CREATE TABLE paused (queue TEXT PRIMARY KEY) WITHOUT ROWID"
+
+_CHORDS = (
+    # size NULL: not opened yet. closed: its body was sent, and what is joined later isn't counted.
+    """CREATE TABLE chords (
+        group_id TEXT PRIMARY KEY, size INTEGER, closed INTEGER, expires_at REAL) WITHOUT ROWID""",
+    "CREATE INDEX chords_expiry ON chords (expires_at) WHERE expires_at IS NOT NULL",
+    # place: the index as text, empty without one, so that a part has one row.
+    """CREATE TABLE chord_parts (
+        group_id TEXT,
+        task_id TEXT,
+        place TEXT,
+        state TEXT,
+        ttl_s REAL,
+        result BLOB,
+        UNIQUE (group_id, task_id, place))""",
 )
 
 _TABLES = (
@@ -114,6 +133,8 @@ _TABLES = (
         expires_at REAL,
         poll_until REAL DEFAULT 0,
         PRIMARY KEY (topic, reach, port)) WITHOUT ROWID""",
+    *_CHORDS,
+    _PAUSED,
 )
 
 #: By version: what makes a file of it one of the next version.
@@ -131,6 +152,7 @@ _UPGRADES: dict[int, tuple[str, ...]] = {
         "CREATE INDEX sent_gone ON sent (gone_at) WHERE gone_at IS NOT NULL",
         "ALTER TABLE nodes ADD COLUMN lease_s REAL",
     ),
+    2: (*_CHORDS, _PAUSED),
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from umbel.builtin.sqlite import pauses
 from umbel.builtin.sqlite.errors import UndoError
 from umbel.builtin.sqlite.rows import MESSAGE_COLUMNS
 from umbel.builtin.sqlite.schema import DELAYED, HELD, NOBODY, READY
@@ -43,9 +44,11 @@ _PROMOTE: Final = (
 )
 # A damaged token counts as 0, so that the one in the row is always the one in the delivery.
 _TAKE: Final = (
-    f"UPDATE messages SET state = {HELD}, claim = ?, token = CASE WHEN typeof(token) = 'integer' "
+    f"UPDATE messages SET state = {HELD}, claim = ?1, token = CASE WHEN typeof(token) = 'integer' "
     "AND token BETWEEN 0 AND 999999999 THEN token + 1 ELSE 1 END WHERE seq IN "
-    f"(SELECT seq {_READY_IN} ORDER BY priority DESC, seq LIMIT ?) "
+    f"(SELECT seq FROM messages INDEXED BY messages_ready WHERE queue = ?2 AND state = {READY} "
+    "AND NOT EXISTS (SELECT 1 FROM paused WHERE paused.queue = ?2) "
+    "ORDER BY priority DESC, seq LIMIT ?3) "
     f"RETURNING seq, token, strikes, {MESSAGE_COLUMNS}"
 )
 # The sizes alone: SQLite doesn't read a body to tell its length.
@@ -84,7 +87,10 @@ def glance(
     for start in range(0, len(queues), _GLANCED):
         names = tuple(queues[start : start + _GLANCED])
         row = cx.execute(_glance_statement(len(names)), names * 2).fetchone()
+        paused = frozenset(pauses.names(cx)) if row[-1] else frozenset()
         for index, name in enumerate(names):
+            if name in paused:
+                continue
             due_at = row[len(names) + index]
             if isinstance(due_at, float):
                 dues.append(due_at)
@@ -188,4 +194,4 @@ def _as_run(receipts: Sequence[Receipt]) -> tuple[int, int, int] | None:
 def _glance_statement(queues: int) -> str:
     ready = [f"EXISTS (SELECT 1 {_READY_IN})"] * queues
     dues = [f"(SELECT min(due_at) {_DELAYED_IN})"] * queues
-    return f"SELECT {', '.join(ready + dues)}"
+    return f"SELECT {', '.join(ready + dues)}, EXISTS (SELECT 1 FROM paused)"

@@ -62,6 +62,16 @@ SETTINGS = (
         group=_GROUP,
     ),
     Setting(
+        name="worker_queue_order",
+        type=str,
+        default="round_robin",
+        help="Which of several queues a process looks into first: each in turn (`round_robin`), "
+        "as they are given, so that one has its turn when those before it are empty (`strict`), "
+        "or by lot, by the `weight` that `task_queues` gives them (`weighted`).",
+        choices=("round_robin", "strict", "weighted"),
+        group=_GROUP,
+    ),
+    Setting(
         name="worker_lease_s",
         type=float,
         default=15.0,

@@ -1,0 +1,1 @@
+"""Chains, groups and chords as data: pure functions over signatures."""
