@@ -1,0 +1,5 @@
+"""Redis broker for umbel."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

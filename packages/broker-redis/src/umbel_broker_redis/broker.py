@@ -1,0 +1,394 @@
+"""The broker on a Redis: kombu's lists, and beside them what umbel keeps."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final, ParamSpec, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from umbel.clock import Clock, SystemClock
+from umbel.errors import BrokerError, BrokerUnavailableError, ConfigError
+from umbel.ids import new_id
+from umbel.interfaces.broker import Broker, Capability
+from umbel.messages import (
+    Burial,
+    DeadLetter,
+    Delayed,
+    Delivery,
+    Malformed,
+    Message,
+    OnConflict,
+    QueueStats,
+)
+from umbel_broker_redis.claims import claimed_field
+from umbel_broker_redis.consumed import Consumed
+from umbel_broker_redis.dead_letters import DeadLetters
+from umbel_broker_redis.delays import Delays
+from umbel_broker_redis.envelope import Codec
+from umbel_broker_redis.inspection import Inspector
+from umbel_broker_redis.keys import STEPS, Keys, Lane
+from umbel_broker_redis.leases import Leases, fields_of
+from umbel_broker_redis.pauses import Pauses
+from umbel_broker_redis.receiving import Fetcher, Look
+from umbel_broker_redis.requests import Terms
+from umbel_broker_redis.sending import Sender
+from umbel_broker_redis.settling import Settler
+from umbel_broker_redis.waiting import Watch
+from umbel_redis_client import FAILED, Call, Client, Failures, parse_url
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Options that are the broker's own.
+_OWN_OPTIONS: Final = frozenset({"priority_order", "priority_steps", "queue_order_strategy"})
+
+#: Seconds that one who receives without `join` keeps what it took, after its last `receive`.
+ANONYMOUS_LEASE_S: Final = 60.0
+#: Part of a lease after which a consumer looks whether its node still has one.
+_ENSURE_PART: Final = 0.5
+
+
+class RedisBroker(Broker):
+    """Messages in the lists of a Redis, held in hashes from `receive` to `ack`."""
+
+    capabilities = frozenset(
+        {
+            Capability.BOUNDED,
+            Capability.DEAD_LETTER,
+            Capability.DELAY,
+            Capability.DELAYED,
+            Capability.DURABLE,
+            Capability.INSPECT,
+            Capability.LEASE,
+            Capability.PAUSE,
+            Capability.PRIORITY,
+            Capability.PURGE,
+            Capability.SHARED,
+            Capability.UNIQUE,
+        }
+    )
+
+    def __init__(self, url: str, *, options: Mapping[str, Any], clock: Clock):
+        address = parse_url(url, options, ignored=_OWN_OPTIONS)
+        self._client = Client(address)
+        self._failures = Failures(BrokerError, BrokerUnavailableError, f"Redis at {address.shown}")
+        self._clock = clock
+        self._has_own_clock = not isinstance(clock, SystemClock)
+        keys = self._keys = Keys(address.prefix, is_cluster=self._client.is_cluster)
+        given = {**options, **dict(parse_qsl(urlsplit(url).query))}
+        codec = Codec(celery_priorities=_keeps_celerys_order(given))
+        mark = os.urandom(4).hex()
+        self._sender = Sender(self._client, keys, codec)
+        self._fetcher = Fetcher(self._client, codec, mark)
+        self._settler = Settler(self._client, keys)
+        self._leases = Leases(self._client, keys, codec, self._settler)
+        self._inspector = Inspector(self._client, keys, codec)
+        self._dead = DeadLetters(self._client, keys, codec)
+        self._delays = Delays(self._client, keys, codec)
+        self._pauses = Pauses(self._client, keys)
+        self._watch = Watch(self._client, keys)
+        self._node = self._consumer = f"anonymous-{new_id()}"
+        self._lease_s = ANONYMOUS_LEASE_S
+        self._has_joined = False
+        #: By the clock's monotonic time: when this consumer looks for its node's lease again.
+        self._ensure_at = 0.0
+        self._consumed = Consumed(self._client, keys)
+        #: How often something came, or may have come, from a lane; and what that was when nothing
+        #: of it was held.
+        self._touched: Counter[Lane] = Counter()
+        self._cleared: dict[Lane, int] = {}
+        #: Fields of claimed entries that were delivered straight from where they were claimed.
+        self._delivered: dict[str, Lane] = {}
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Store `messages`; in a Cluster, all or none of those of a queue and priority."""
+        if not messages:
+            return
+        at = self._clock.time()
+        try:
+            self._sender.send(messages, at=at, now=self._now(), bounds=self.bounds)
+        except FAILED as exc:
+            raise self._failures.told(exc) from exc
+
+    def send_once(
+        self, messages: Sequence[Message], *, on_conflict: OnConflict = OnConflict.RETURN
+    ) -> Sequence[str]:
+        """Store those of `messages` that aren't known yet, in one script."""
+        if not messages:
+            return ()
+        terms = Terms(
+            now=self._now(),
+            on_conflict=OnConflict(on_conflict),
+            bounds=self.bounds,
+            window_s=self.once_window_s,
+            replaceable=True,
+        )
+        return self._do(self._sender.send_once, messages, at=self._clock.time(), terms=terms)
+
+    # -- receiving ----------------------------------------------------------------------------
+
+    def receive(
+        self, queues: Sequence[str], *, max_messages: int, wait_s: float
+    ) -> Sequence[Delivery]:
+        """Take up to `max_messages`, waiting at most `wait_s` seconds for the first."""
+        if not queues:
+            raise ValueError("receive needs the name of at least one queue")
+        if max_messages < 1:
+            raise ValueError(f"max_messages={max_messages!r} must be 1 or more")
+        names = dict.fromkeys(queues)
+        lanes = [self._keys.lane(queue, step) for queue in names for step in STEPS]
+        try:
+            self._ensure_lease()
+            self._consumed.tell(names)
+            if wait_s <= 0:
+                return self._watch.glance(partial(self._glance, lanes, max_messages))
+            look = partial(self._look_along, lanes, max_messages)
+            return self._watch.wait(lanes, self._consumer, look, self._deliver, wait_s)
+        except FAILED as exc:
+            self._watch.doubt()
+            self._ensure_at = 0.0  # a server that was started anew knows nothing of us
+            self._consumed.forget()
+            self._touched.update(lanes)
+            raise self._failures.told(exc) from exc
+
+    def _look_along(
+        self, lanes: Sequence[Lane], limit: int, along: Sequence[Call], takes: bool
+    ) -> Look:
+        return self._look(lanes, limit if takes else 0, along)
+
+    def _glance(self, lanes: Sequence[Lane], limit: int, claims: bool) -> Look:
+        return self._look(lanes, limit, claims=claims)
+
+    def _look(
+        self,
+        lanes: Sequence[Lane],
+        limit: int,
+        along: Sequence[Call] | None = None,
+        *,
+        claims: bool = True,
+    ) -> Look:
+        delivered: list[str] = []
+        if claims and self._delivered:
+            here = set(lanes)
+            delivered = [field for field, lane in self._delivered.copy().items() if lane in here]
+        look = self._fetcher.fetch(
+            lanes,
+            limit,
+            consumer=self._consumer,
+            node=self._node,
+            now=self._now(),
+            along=along,
+            delivered=delivered,
+            claims=claims,
+        )
+        for field in delivered:
+            self._delivered.pop(field, None)
+        self._touched.update(look.lanes)
+        return look
+
+    def _deliver(self, lane: Lane, entry: bytes) -> Delivery:
+        """Make a delivery of what was claimed; later looks are told that it was delivered."""
+        self._delivered[claimed_field(entry)] = lane
+        self._touched[lane] += 1
+        return self._fetcher.claimed(lane, entry, self._consumer)
+
+    def _ensure_lease(self) -> None:
+        """See to it that there is a lease to hold messages under, now and then."""
+        monotonic = self._clock.monotonic()
+        if monotonic >= self._ensure_at:
+            joined = self._has_joined
+            # Of a node that was taken over, its supervisor learns from its own next `renew`.
+            self._leases.renew(
+                self._node, self._lease_s, now=self._now(), keeps=joined, helps=joined
+            )
+            self._ensure_at = monotonic + self._lease_s * _ENSURE_PART
+
+    # -- settling -----------------------------------------------------------------------------
+
+    def ack(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Remove `deliveries`; return those that weren't held any more."""
+        if not deliveries:
+            return ()
+        return self._do(self._settler.ack, deliveries, window_s=self.once_window_s)
+
+    def settle(
+        self, deliveries: Sequence[Delivery], follow_ups: Sequence[Message]
+    ) -> Sequence[Delivery]:
+        """Send `follow_ups`, each once, and ack `deliveries`: one script, but for a Cluster.
+
+        There the follow-ups go first: a crash in between repeats them, and they are recognised.
+        """
+        if not follow_ups:
+            return self.ack(deliveries)
+        return self._do(
+            self._sender.settle,
+            deliveries,
+            follow_ups,
+            at=self._clock.time(),
+            now=self._now(),
+            window_s=self.once_window_s,
+        )
+
+    def nack(self, deliveries: Sequence[Delivery], *, delay_s: float = 0.0) -> None:
+        """Give `deliveries` back unrun, at their old place, to be received after `delay_s`."""
+        if deliveries:
+            self._do(self._settler.give_back, deliveries, delay_s=delay_s, now=self._now())
+
+    def bury(self, burials: Sequence[Burial]) -> None:
+        """Move each delivery to the dead letters; what isn't held any more is passed over."""
+        if burials:
+            self._do(self._dead.bury, burials, now=self._now())
+
+    # -- leases -------------------------------------------------------------------------------
+
+    def join(self, node: str, consumer: str, *, lease_s: float) -> None:
+        """Say who receives through this handle."""
+        self._do(self._leases.renew, node, lease_s, now=self._now(), keeps=True)
+        self._node, self._consumer, self._lease_s = node, consumer, lease_s
+        self._has_joined = True
+        self._ensure_at = self._clock.monotonic() + lease_s * _ENSURE_PART
+
+    def renew(self, node: str, *, lease_s: float) -> bool:
+        """Prolong the node's lease. False: it had none, and what it held was given back."""
+        return self._do(self._leases.renew, node, lease_s, now=self._now())
+
+    def held(self, consumer: str) -> Sequence[Delivery]:
+        """Return what Redis thinks that `consumer` holds."""
+        if consumer != self._consumer:
+            return self._do(self._leases.held, consumer)
+        # What this handle received itself is in few lanes, and an idle one asks for nothing.
+        touched, delivered = dict(self._touched), frozenset(self._delivered)
+        lanes = [
+            lane
+            for lane, times in touched.items()
+            if self._watch.is_unsure or times != self._cleared.get(lane)
+        ]
+        if not lanes:
+            return ()
+        found = self._do(self._leases.held_of, consumer, lanes, delivered)
+        self._cleared |= {lane: touched[lane] for lane in lanes if not any(map(lane.holds, found))}
+        return found
+
+    def recover_consumer(
+        self, consumer: str, *, struck: Mapping[str, float] = MappingProxyType({})
+    ) -> int:
+        """Give back all that a dead `consumer` holds; what is `struck` gets a strike and a delay."""
+        return self._do(
+            self._leases.recover_consumer,
+            consumer,
+            now=self._now(),
+            struck=fields_of(struck.items()),
+        )
+
+    def recover_expired(self) -> int:
+        """Give back all that nodes with an expired lease hold, without a strike."""
+        return self._do(self._leases.recover_expired, now=self._now())
+
+    def leave(self, node: str) -> None:
+        """End the node's lease and give back all that its consumers still hold."""
+        self._do(self._leases.leave, node, now=self._now())
+
+    # -- inspection ---------------------------------------------------------------------------
+
+    def queues(self) -> Sequence[str]:
+        """Return the names of all queues that hold or held messages, sorted."""
+        return self._do(self._inspector.queues)
+
+    def stats(self, queue: str) -> QueueStats:
+        """Return how `queue` stands."""
+        return self._do(self._inspector.stats, queue, now=self._now())
+
+    def peek(
+        self, queue: str, *, limit: int = 10, offset: int = 0
+    ) -> Sequence[Message | Malformed]:
+        """Return what is ready, next first, then what is delayed, next due first."""
+        return self._do(self._inspector.peek, queue, limit=limit, offset=offset, now=self._now())
+
+    def purge(self, queue: str) -> int:
+        """Drop all that waits in `queue`, the delayed included; returns how many."""
+        return self._do(self._inspector.purge, queue)
+
+    def delayed(
+        self, queue: str | None = None, *, limit: int = 100, offset: int = 0
+    ) -> Sequence[Delayed]:
+        """Return what waits for its time, next due first."""
+        return self._do(self._delays.delayed, queue, limit=limit, offset=offset, now=self._now())
+
+    def promote(self, receipts: Sequence[str]) -> int:
+        """Make delayed messages ready now; returns how many."""
+        return self._do(self._delays.promote, receipts, now=self._now())
+
+    def drop_delayed(self, receipts: Sequence[str]) -> int:
+        """Remove delayed messages for good; returns how many."""
+        return self._do(self._delays.drop, receipts, now=self._now())
+
+    def pause(self, queue: str) -> None:
+        """Hand out nothing of `queue` any more, fleet-wide, until `resume`."""
+        self._do(self._pauses.pause, queue)
+
+    def resume(self, queue: str) -> None:
+        """Hand out messages of `queue` again."""
+        self._do(self._pauses.resume, queue)
+
+    def paused(self) -> Sequence[str]:
+        """Return the names of the queues that are paused, sorted."""
+        return self._do(self._pauses.paused)
+
+    # -- dead letters -------------------------------------------------------------------------
+
+    def dead_letters(
+        self, queue: str | None = None, *, limit: int = 100, offset: int = 0
+    ) -> Sequence[DeadLetter]:
+        """Return dead letters, newest first."""
+        return self._do(self._dead.dead_letters, queue, limit=limit, offset=offset)
+
+    def drop_dead(self, receipts: Sequence[str]) -> int:
+        """Remove dead letters for good; returns how many."""
+        return self._do(self._dead.drop_dead, receipts)
+
+    def replay(self, replays: Sequence[tuple[str, Message]]) -> Sequence[str]:
+        """Send a message in the place of each dead letter; return receipts of what was gone."""
+        if not replays:
+            return ()
+        return self._do(self._dead.replay, replays, at=self._clock.time(), now=self._now())
+
+    # -- the handle ---------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Make a `receive` that waits in another thread return at once, empty."""
+        self._watch.interrupt()
+
+    def check(self) -> None:
+        """Raise BrokerError where the server can't be reached, or takes no writes."""
+        self._do(self._client.call, self._keys.queues, "SREM", self._keys.queues, "")
+
+    def close(self) -> None:
+        """Free all connections. Held deliveries stay held until their lease ends."""
+        self._watch.close()
+        self._client.close()
+
+    def _now(self) -> str:
+        """Return the time for scripts: theirs, unless this handle's clock is one of its own."""
+        return str(round(self._clock.time() * 1000)) if self._has_own_clock else ""
+
+    def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(*args, **kwargs)
+        except FAILED as exc:
+            raise self._failures.told(exc) from exc
+
+
+def _keeps_celerys_order(options: Mapping[str, Any]) -> bool:
+    order = options.get("priority_order", "umbel")
+    if order not in {"umbel", "celery"}:
+        raise ConfigError(
+            f"the transport option priority_order={order!r} must be 'umbel' (a higher priority "
+            f"goes first) or 'celery' (on Redis, 0 goes first)"
+        )
+    return bool(order == "celery")
