@@ -22,7 +22,7 @@ NOX = "nox>=2025.2.9"
 #: What the words of this script mean to nox. `test` is what CI runs: cheap sessions first, and
 #: pytest last, so that its closing line is at the end.
 SESSIONS = {
-    "test": ["lint", "floors", "types", "docs_check", "isolation", "tests"],
+    "test": ["lint", "floors", "types", "docs_check", "isolation", "interop", "tests"],
 }
 
 

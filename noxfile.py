@@ -14,7 +14,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "floors", "types", "docs_check", "isolation", "tests"]
+nox.options.sessions = ["lint", "floors", "types", "docs_check", "isolation", "interop", "tests"]
 
 ROOT = Path(__file__).resolve().parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
@@ -28,7 +28,23 @@ BUILD_TOOLS = ("hatchling>=1.26", "editables>=0.5")
 def tests(session: nox.Session) -> None:
     """Run the tests; all of them, or what is named after ``--``."""
     install_packages(session, *group("tests"))
+    session.run("python", "tests/support/provision.py")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Run the tests with a real Celery, which has an environment of its own."""
+    install_packages(session, *group("tests"), "virtualenv>=20.26")
+    session.run("python", "tests/support/provision.py")
+    celery = session.env_dir.with_name("interop-celery")
+    session.run("python", "-m", "virtualenv", "--quiet", str(celery))
+    python = str(celery / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    session.run(python, *install, *group("celery"), external=True)
+    named = any(argument.startswith("tests") for argument in session.posargs)
+    where = () if named else ("tests/interop",)
+    session.run("pytest", *where, *session.posargs, env={"CELERY_PYTHON": python})
 
 
 @nox.session

@@ -1,6 +1,8 @@
 """umbel's side of the side-by-side benchmark: how its workers start and when they have settled.
 
-Variant ``sqlite`` runs on the embedded broker and backend, in one file of the session's own.
+Variants that begin with ``redis`` run on the session's Redis: messages in database 0, results in
+database 1, as for all peers. Those that begin with ``sqlite`` run on the embedded broker and
+backend, in one file of the session's own.
 The benchmark finds this file through the folder that ``$UMBEL_BENCH_EXTRA`` names.
 """
 
@@ -14,27 +16,32 @@ from typing import ClassVar
 
 from adapters import Adapter
 
+#: The lists of the queue "celery", and what is kept beside each.
+LANES = ["celery", *(f"celery\x06\x16{step}" for step in (3, 6, 9))]
 PENDING = "SELECT count(*) FROM messages"
 RESULTS = "SELECT count(*) FROM results"
 
 
 class Umbel(Adapter):
-    """Two processes, each consuming for itself; settings as they come."""
+    """Two processes, each consuming for itself; settings as they come.
+
+    But for one: the coordinator is in database 0, so that database 1 holds results alone.
+    """
 
     name = venv = "umbel"
     app = "umbel_app"
-    packages = ("umbel", "umbel-cli", "msgspec", "pluggy")
+    packages = ("umbel", "umbel-cli", "umbel-broker-redis", "msgspec", "pluggy", "hiredis")
     brokers = ("redis",)
     no_results = True
     variants: ClassVar = {
-        "noop": ["sqlite"],
-        "live": ["sqlite"],
-        "io": ["sqlite-asyncio", "sqlite-threads"],
-        "cpu": ["sqlite"],
-        "latency": ["sqlite"],
-        "scale": ["sqlite"],
-        "footprint": ["sqlite"],
-        "payload": ["sqlite"],
+        "noop": ["redis", "sqlite"],
+        "live": ["redis", "sqlite"],
+        "io": ["redis-asyncio", "redis-threads", "sqlite-asyncio", "sqlite-threads"],
+        "cpu": ["redis", "sqlite"],
+        "latency": ["redis", "sqlite"],
+        "scale": ["redis", "sqlite"],
+        "footprint": ["redis", "sqlite"],
+        "payload": ["redis", "sqlite"],
     }
     _folder = None
 
@@ -55,11 +62,14 @@ class Umbel(Adapter):
         return None
 
     def env(self, variant, broker, results=True):
-        """A fresh database file for each session, on the disk that the system's temp folder is on."""
+        """Where messages and results are; sqlite has a fresh file for each session."""
+        mode = "asyncio" if variant.endswith("asyncio") else "process"
+        if variant.startswith("redis"):
+            self._folder = None
+            return {"BENCH_MODE": mode, "BENCH_UMBEL_URL": ""}
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = tempfile.mkdtemp(prefix="umbel-bench-db-")
-        mode = "asyncio" if variant.endswith("asyncio") else "process"
         return {"BENCH_MODE": mode, "BENCH_UMBEL_URL": f"sqlite:///{self._path()}"}
 
     def _path(self):
@@ -67,16 +77,24 @@ class Umbel(Adapter):
 
     def workers(self, variant, broker, task):
         base = [self.python(), "-m", "umbel", "-A", "umbel_app", "worker"]
-        if variant == "sqlite":
+        if "-" not in variant:
             return [[*base, "--pool", "process", "--concurrency", "2"]]
         pool = variant.partition("-")[2]
         return [[*base, "--pool", pool, "--processes", "2", "--concurrency", "50"]]
 
     def pending(self, h):
-        return self._count(PENDING)
+        if self._folder:
+            return self._count(PENDING)
+        waiting = sum(h.r0("LLEN", lane) for lane in LANES)
+        return waiting + sum(self._held(h, f"umbel:{{{lane}}}:") for lane in LANES)
+
+    @staticmethod
+    def _held(h, own):
+        consumers = [name.decode() for name in h.r0("HKEYS", f"{own}consumers")]
+        return sum(h.r0("HLEN", f"{own}pending:{consumer}") for consumer in consumers)
 
     def results(self, h):
-        return self._count(RESULTS)
+        return self._count(RESULTS) if self._folder else h.r1("DBSIZE")
 
     def _count(self, query):
         if not self._path().exists():

@@ -7,8 +7,16 @@ import work
 
 from umbel import Umbel
 
-URL = os.environ["BENCH_UMBEL_URL"]
-app = Umbel("bench", broker=URL, backend=URL)
+URL = os.environ.get("BENCH_UMBEL_URL")
+if URL:
+    app = Umbel("bench", broker=URL, backend=URL)
+else:
+    app = Umbel(
+        "bench",
+        broker=os.environ["BENCH_REDIS_URL"],
+        backend=os.environ["BENCH_RESULT_URL"],
+        coordinator_url=os.environ["BENCH_REDIS_URL"],
+    )
 
 noop = app.task(name="noop")(work.noop)
 noop_nr = app.task(name="noop_nr", ignore_result=True)(work.noop)

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from server_process import kept_pids
+
+#: Fixtures from tests/support that tests of several folders share.
+pytest_plugins = ["redis_fixtures", "stores"]
 
 #: In CI a skipped test is a failed one: what isn't run there is never run.
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
@@ -83,7 +87,7 @@ def started_processes() -> Mapping[int, str]:
         found = started_by_parent()
     else:
         return {}
-    kept = pids_of_multiprocessing()
+    kept = pids_of_multiprocessing() | kept_pids()
     return {pid: command for pid, command in found.items() if pid not in kept}
 
 

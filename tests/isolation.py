@@ -2,7 +2,7 @@
 
 ``nox -s isolation`` runs it; it needs hatchling and virtualenv. What it shows: the wheels are
 complete, a package's own requirements suffice for all of its modules, and its plugin loads
-without any other package of ours. Then each plugin in examples/ is installed from its own wheel,
+without any other package of ours but the libraries that it requires. Then each plugin in examples/ is installed from its own wheel,
 as a stranger's would be: it passes its tests on the kit, and ``umbel demo`` runs on it.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,8 @@ class Package(NamedTuple):
     name: str
     import_name: str
     scripts: tuple[str, ...]
+    #: Names of the distributions that it needs.
+    requires: tuple[str, ...]
     wheel: Path
 
 
@@ -46,12 +49,11 @@ def main(folder: Path) -> int:
     packages = [
         build(path.parent, folder) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))
     ]
-    core = next(package for package in packages if package.name == CORE)
     failed = []
     for package in packages:
         try:
             check_wheel(package)
-            said = try_alone(package, core, folder / package.name)
+            said = try_alone(package, packages, folder / package.name)
         except TrialError as error:
             failed.append(package.name)
             said = f"FAILED: {error}"
@@ -86,8 +88,29 @@ def build(source: Path, folder: Path) -> Package:
         name=project["name"],
         import_name=project["name"].replace("-", "_"),
         scripts=tuple(project.get("scripts", {})),
+        requires=tuple(requirement_name(text) for text in project["dependencies"]),
         wheel=next(wheels.glob("*.whl")),
     )
+
+
+def requirement_name(requirement: str) -> str:
+    """Return the distribution that a requirement is about."""
+    found = re.match(r"[\w.-]+", requirement)
+    if not found:
+        raise TrialError(f"{requirement!r} is no requirement")
+    return found[0]
+
+
+def needed_by(package: Package, packages: Sequence[Package]) -> list[Package]:
+    """Return `package`, core, and what it requires of ours, directly or not."""
+    ours = {each.name: each for each in packages}
+    needed, todo = {}, [package.name, CORE]
+    while todo:
+        name = todo.pop()
+        if name in ours and name not in needed:
+            needed[name] = ours[name]
+            todo += ours[name].requires
+    return list(needed.values())
 
 
 def check_wheel(package: Package) -> None:
@@ -113,16 +136,16 @@ def make_environment(folder: Path, packages: Sequence[Package]) -> Path:
     return bin_folder
 
 
-def try_alone(package: Package, core: Package, folder: Path) -> str:
-    """Install core and `package` into a new environment and use them there."""
-    bin_folder = make_environment(folder / "env", [core, package])
+def try_alone(package: Package, packages: Sequence[Package], folder: Path) -> str:
+    """Install `package` and what it needs into a new environment and use it there."""
+    bin_folder = make_environment(folder / "env", needed_by(package, packages))
     python = str(bin_folder / "python")
     elsewhere = folder / "cwd"  # so that nothing of the clone is found
     elsewhere.mkdir()
     said = run(python, "-I", str(TRIAL), package.name, package.import_name, cwd=elsewhere)
     if "umbel" in package.scripts:
         listing = run(str(bin_folder / "umbel"), "plugins", cwd=elsewhere)
-        if package.name not in listing or core.name not in listing:
+        if package.name not in listing or CORE not in listing:
             raise TrialError(f"`umbel plugins` doesn't name it:\n{listing}")
         said = f"{said.rstrip()}, listed by `umbel plugins`"
     return said.strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,8 @@ from project import Project
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def project(tmp_path: Path, store: Mapping[str, str]) -> Iterator[Project]:
     """Return a project without workers; whatever it started is ended afterwards."""
-    made = Project(tmp_path / "project")
+    made = Project(tmp_path / "project", **store)
     yield made
     made.close()

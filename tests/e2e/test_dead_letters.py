@@ -1,4 +1,4 @@
-"""Dead letters with real workers on SQLite: kept, looked at, sent again."""
+"""Dead letters with real workers: kept, looked at, sent again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 
 import pytest
 from project import Project, wait_for
+from stores import every_store
 
 FRAGILE = """
 @app.task(max_retries=1, autoretry_for=(OSError,), retry_kwargs={"countdown": 0})
@@ -15,6 +16,7 @@ def fragile(text):
 """
 
 
+@every_store
 def test_a_failed_task_is_replayed_once_its_code_is_fixed(project: Project) -> None:
     project.rewrite(FRAGILE, task_dead_letter="failed")
     project.worker("-c", "1")
@@ -36,6 +38,7 @@ def test_a_failed_task_is_replayed_once_its_code_is_fixed(project: Project) -> N
     assert app.dead_letters.count() == 0
 
 
+@every_store
 def test_a_task_that_only_the_next_release_knows_is_run_by_it(project: Project) -> None:
     old = project.worker("-c", "1")
     result = project.app.send_task("tasks.fragile", ("abc",))

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from project import Project, wait_for
+from stores import every_store
 
 from umbel.errors import ResultTimeoutError
 
@@ -52,6 +53,7 @@ def test_a_failing_task_tells_its_caller(project: Project) -> None:
     assert caught.type is ValueError
 
 
+@every_store
 def test_a_task_is_retried_as_often_as_it_asks(project: Project) -> None:
     project.worker("-c", "1")
     result = project.app.send_task("tasks.flaky", ("twice", 2))
@@ -69,6 +71,7 @@ def test_a_task_that_runs_out_of_retries_fails_with_its_cause(project: Project) 
     assert project.ledger("begin")["always"] == 4
 
 
+@every_store
 def test_a_burst_ends_when_the_queue_is_empty(project: Project) -> None:
     results = [project.app.send_task("tasks.work", (f"k{i}",)) for i in range(200)]
     worker = project.worker("--burst", "-c", "2", wait=False)
@@ -77,6 +80,7 @@ def test_a_burst_ends_when_the_queue_is_empty(project: Project) -> None:
     assert [result.get(timeout=1) for result in results] == [f"k{i}" for i in range(200)]
 
 
+@every_store
 def test_a_task_with_a_countdown_waits_in_the_broker(project: Project) -> None:
     sent_at = time.time()
     result = project.app.send_task("tasks.work", ("later",), countdown=1.5)
@@ -87,6 +91,7 @@ def test_a_task_with_a_countdown_waits_in_the_broker(project: Project) -> None:
     assert began - sent_at >= 1.5
 
 
+@every_store
 def test_an_expired_task_is_revoked_not_run(project: Project) -> None:
     result = project.app.send_task("tasks.work", ("stale",), expires=0.05)
     marker = project.app.send_task("tasks.work", ("fresh",), countdown=0.3)
@@ -98,6 +103,7 @@ def test_an_expired_task_is_revoked_not_run(project: Project) -> None:
     assert "stale" not in project.ledger("begin")
 
 
+@every_store
 def test_a_revoked_task_does_not_run(project: Project) -> None:
     result = project.app.send_task("tasks.work", ("unwanted",))
     result.revoke()
@@ -108,6 +114,7 @@ def test_a_revoked_task_does_not_run(project: Project) -> None:
     assert "unwanted" not in project.ledger("begin")
 
 
+@every_store
 def test_a_running_task_can_be_terminated_and_its_neighbours_go_on(project: Project) -> None:
     worker = project.worker("-c", "2")
     victim = project.app.send_task("tasks.work", ("victim", 60))
@@ -121,6 +128,7 @@ def test_a_running_task_can_be_terminated_and_its_neighbours_go_on(project: Proj
     assert project.ledger("begin")["victim"] == 1
 
 
+@every_store
 def test_a_task_over_its_hard_limit_is_ended_and_the_pool_goes_on(project: Project) -> None:
     worker = project.worker("-c", "1")
     hog = project.app.send_task("tasks.work", ("hog", 60), time_limit=0.3)
@@ -154,6 +162,7 @@ def careful(key):
     assert result.get(timeout=30) == "cleaned up"
 
 
+@every_store
 def test_a_higher_priority_goes_first(project: Project) -> None:
     for i in range(3):
         project.app.send_task("tasks.work", (f"low{i}",), priority=1)

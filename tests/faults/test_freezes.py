@@ -6,12 +6,13 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from project import Project, WorkerProcess, descendants, wait_for
+from stores import every_store
 
 pytestmark = [
     pytest.mark.faults,
@@ -37,8 +38,8 @@ def after(pid, key):
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path / "project", extra=EXTRA, worker_lease_s=LEASE_S)
+def project(tmp_path: Path, store: Mapping[str, str]) -> Iterator[Project]:
+    made = Project(tmp_path / "project", extra=EXTRA, worker_lease_s=LEASE_S, **store)
     yield made
     made.close()
 
@@ -64,6 +65,7 @@ def holds_nothing(project: Project) -> bool:
     return (stats.ready, stats.held, stats.delayed) == (0, 0, 0)
 
 
+@every_store
 def test_what_a_frozen_node_ran_is_taken_over_and_its_late_outcome_refused(
     project: Project,
 ) -> None:

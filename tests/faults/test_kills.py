@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from project import Project, descendants, kill, wait_for
+from stores import every_store
 
 pytestmark = pytest.mark.faults
 TASKS = 5000
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path / "project", worker_lease_s=2.0)
+def project(tmp_path: Path, store: Mapping[str, str]) -> Iterator[Project]:
+    made = Project(tmp_path / "project", worker_lease_s=2.0, **store)
     yield made
     made.close()
 
@@ -25,6 +26,7 @@ def send(project: Project, count: int, seconds: float) -> None:
     project.app.send_many(("tasks.work", (str(i), seconds)) for i in range(count))
 
 
+@every_store
 def test_killed_children_lose_nothing_and_repeat_only_what_ran(project: Project) -> None:
     chance = random.Random(1)
     send(project, TASKS, 0.001)
@@ -44,6 +46,7 @@ def test_killed_children_lose_nothing_and_repeat_only_what_ran(project: Project)
     assert worker.stop() == 0
 
 
+@every_store
 def test_a_killed_node_loses_nothing_and_ends_by_itself_after_a_restart(project: Project) -> None:
     chance = random.Random(2)
     send(project, TASKS, 0.001)
@@ -60,6 +63,7 @@ def test_a_killed_node_loses_nothing_and_ends_by_itself_after_a_restart(project:
     assert set(project.ledger("begin")) == {str(i) for i in range(TASKS)}
 
 
+@every_store
 def test_children_of_a_killed_supervisor_finish_and_end(project: Project) -> None:
     send(project, 400, 0.01)
     worker = project.worker("-c", "2")
@@ -88,10 +92,11 @@ def test_a_countdown_outlives_all_workers_and_runs_once_in_time(project: Project
     assert 3.0 <= began - sent_at <= 3.5
 
 
+@every_store
 def test_a_long_task_outlives_its_lease_and_runs_once(project: Project) -> None:
     project.worker("-c", "1")
     other = project.worker("-c", "1")
-    result = project.app.send_task("tasks.work", ("long", 7.0))
+    result = project.app.send_task("tasks.work", ("long", 5.0))
 
     assert result.get(timeout=60) == "long"
     assert project.ledger("begin")["long"] == 1, other.tell()

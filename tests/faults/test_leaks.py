@@ -6,13 +6,14 @@ import gc
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from project import Project, WorkerProcess, wait_for
+from stores import every_store
 
 from umbel import Umbel
 
@@ -117,10 +118,13 @@ def test_processes_that_come_and_go_leave_nothing_behind(project: Project) -> No
     assert worker.stop() == 0
 
 
+@every_store
 @pytest.mark.parametrize("pool", ["solo", "threads", "asyncio"])
-def test_40_starts_of_an_embedded_worker_leave_nothing_behind(tmp_path: Path, pool: str) -> None:
+def test_40_starts_of_an_embedded_worker_leave_nothing_behind(
+    tmp_path: Path, pool: str, store: Mapping[str, str]
+) -> None:
     url = f"sqlite:///{tmp_path / 'jobs.db'}"
-    app = Umbel("embedded", broker=url, backend=url)
+    app = Umbel("embedded", **(store or {"broker": url, "backend": url}))
     add = app.task(name="add")(lambda x, y: x + y)
     for cycle in range(40):
         with app.worker(pool=pool, concurrency=2):

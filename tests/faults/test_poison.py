@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from project import Project, WorkerProcess, wait_for
+from stores import every_store
 
 from umbel.errors import WorkerLostError
 from umbel.messages import DeadLetter
@@ -32,8 +33,8 @@ def crash(key):
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path / "project", extra=EXTRA)
+def project(tmp_path: Path, store: Mapping[str, str]) -> Iterator[Project]:
+    made = Project(tmp_path / "project", extra=EXTRA, **store)
     yield made
     made.close()
 
@@ -44,6 +45,7 @@ def buried(project: Project, worker: WorkerProcess, count: int) -> dict[str, Dea
     return {letter.message.id: letter for letter in project.app.broker.dead_letters()}
 
 
+@every_store
 def test_500_good_tasks_around_three_poisonous_ones_succeed_once_each(project: Project) -> None:
     app = project.app
     first = [app.send_task("tasks.work", (f"g{i}", 0.001)) for i in range(250)]

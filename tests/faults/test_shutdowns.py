@@ -6,13 +6,14 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from project import Project, WorkerProcess, wait_for
+from stores import every_store
 
 pytestmark = pytest.mark.faults
 
@@ -33,8 +34,8 @@ def count(key, seconds):
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path / "project", extra=EXTRA)
+def project(tmp_path: Path, store: Mapping[str, str]) -> Iterator[Project]:
+    made = Project(tmp_path / "project", extra=EXTRA, **store)
     yield made
     made.close()
 
@@ -97,6 +98,7 @@ def terminate_at_random(worker: WorkerProcess, moment_s: float) -> None:
     assert time.monotonic() - began < 25, worker.tell()
 
 
+@every_store
 def test_workers_terminated_at_random_moments_lose_nothing_and_repeat_nothing(
     project: Project,
 ) -> None:

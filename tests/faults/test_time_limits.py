@@ -7,12 +7,13 @@ its result says.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from project import Project, descendants, wait_for
+from stores import every_store
 
 from umbel.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 
@@ -71,8 +72,8 @@ Hog = tuple[str, dict[str, Any], type[Exception]]
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path / "project", extra=EXTRA)
+def project(tmp_path: Path, store: Mapping[str, str]) -> Iterator[Project]:
+    made = Project(tmp_path / "project", extra=EXTRA, **store)
     yield made
     made.close()
 
@@ -130,6 +131,7 @@ def test_500_tasks_over_their_limit_harm_none_of_500_good_ones(project: Project)
     assert_only_hogs_suffered(project, worker, hogs, good=500, slots=2)
 
 
+@every_store
 @pytest.mark.parametrize("pool", ["threads", "asyncio"])
 def test_in_pools_of_many_slots_limits_harm_no_neighbour(project: Project, pool: str) -> None:
     worker = project.worker("--pool", pool, "--processes", "2", "-c", "4")
