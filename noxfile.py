@@ -26,10 +26,10 @@ BUILD_TOOLS = ("hatchling>=1.26", "editables>=0.5")
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; all of them, or what is named after ``--``."""
+    """Run the tests; all of them, two files at a time, or what is named after ``--``."""
     install_packages(session, *group("tests"))
     session.run("python", "tests/support/provision.py")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or ["-n", "2", "--dist", "loadfile"]))
 
 
 @nox.session

@@ -318,3 +318,24 @@ def test_forked_process_waits_for_itself(redis_server):
     )
 
     assert done.stdout.strip() == "0 [['parents']]", done.stderr
+
+
+LARGE = b'"' + b"x" * 20_000 + b'"'
+
+
+def test_results_are_found_that_redis_does_not_keep_for_a_subscriber(redis_server, backend):
+    redis_server.config_set("client-output-buffer-limit", "pubsub 100000 100000 0")
+    results = [final(result=LARGE) for _ in range(50)]
+    backend.store(results)
+    ids = {each.task_id for each in results}
+
+    assert backend.wait(sorted(ids), timeout_s=30).keys() == ids
+
+
+def test_who_is_cut_off_since_a_result_is_too_large_finds_it(redis_server, backend, server):
+    redis_server.config_set("client-output-buffer-limit", "pubsub 100000 100000 0")
+    result = final(result=b'"' + b"x" * 500_000 + b'"')
+    with waiting(backend, result.task_id) as running:
+        wait_for(lambda: is_watched(server, result.task_id), 10)
+        backend.store([result])
+        assert running.result(10).keys() == {result.task_id}

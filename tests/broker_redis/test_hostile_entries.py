@@ -96,3 +96,30 @@ def test_the_same_bytes_claimed_twice_are_both_given_back(broker, open_broker, r
     redis.lpush("umbel:{q}:claimed:dead", b"garbage", b"garbage")
     assert broker.recover_consumer("dead") == 2
     assert redis.lrange("q", 0, -1) == [b"garbage", b"garbage"]
+
+
+def test_what_a_dead_process_held_is_given_back_where_redis_is_full(
+    broker, open_broker, redis_server, redis
+):
+    dead = open_broker(redis_server.url)
+    dead.join("node", "dead", lease_s=30)
+    broker.send([message("a")])
+    assert names(dead.receive(["q"], max_messages=1, wait_s=0)) == {"a"}
+    redis_server.config_set("maxmemory", 1)
+    assert broker.recover_consumer("dead") == 1
+    assert broker.recover_expired() == 0
+    assert names(broker.receive(["q"], max_messages=1, wait_s=0)) == {"a"}
+
+
+def test_one_of_a_fleet_looks_after_the_ended_processes(open_broker, redis_server, redis):
+    first, second = open_broker(redis_server.url), open_broker(redis_server.url)
+    first.join("node", "ended", lease_s=30)
+    first.send([message("a")])
+    first.receive(["q"], max_messages=1, wait_s=0)
+    assert second.recover_consumer("ended") == 1
+    redis.lpush("umbel:{q}:claimed:ended", b"{}")
+    assert second.recover_expired() == 1
+    redis.lpush("umbel:{q}:claimed:ended", b"{}")
+    assert first.recover_expired() == 0
+    redis.delete("umbel:looked")
+    assert open_broker(redis_server.url).recover_expired() == 1

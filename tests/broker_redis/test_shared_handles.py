@@ -8,8 +8,10 @@ import time
 from collections import Counter
 from contextlib import suppress
 
+import msgspec
 import pytest
 from project import wait_for
+from server_process import free_port
 
 from umbel.errors import BrokerUnavailableError
 from umbel.messages import Message
@@ -118,3 +120,21 @@ def test_a_handle_can_be_closed_in_a_child_that_was_forked_while_a_thread_waits(
         raise
     broker.send([message("a")])
     assert names(running.result(10)) == ["a"]
+
+
+def test_what_an_outage_leaves_in_doubt_takes_little_memory(open_broker):
+    broker = open_broker(f"redis://127.0.0.1:{free_port()}/0")
+    large = Message(id="a", task="t", queue="q", headers={}, body=b"x" * 3_000_000)
+    for number in range(12):
+        with pytest.raises(BrokerUnavailableError):
+            broker.send([msgspec.structs.replace(large, id=str(number))])
+    kept = broker._sender._doubted.values()
+    assert 4_000_000 <= sum(len(envelope) for envelope, _ in kept) <= 32 << 20
+
+
+def test_what_was_settled_is_not_remembered(broker, receiving):
+    for number in range(3):
+        running = receiving(broker, "q")
+        broker.send([message(str(number))])
+        assert broker.ack(running.result(10)) == []
+        assert not broker._delivered

@@ -126,7 +126,7 @@ def test_name_that_a_worker_wont_know_is_warned_of(app, monkeypatch, caplog):
     assert "calls it jobs.sample and won't know this one" in caplog.text
 
 
-@pytest.mark.parametrize("options", [{"name": "given"}, {}])
+@pytest.mark.parametrize("options", [{"name": "given"}, {"name": "shop.sample"}, {}])
 def test_name_that_a_worker_will_know_is_not_warned_of(make_app, monkeypatch, caplog, options):
     monkeypatch.setitem(sys.modules, "__main__", program(file="/srv/proj.py"))
     monkeypatch.setattr(sample, "__module__", "__main__")

@@ -44,7 +44,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def own_memory(pid: int) -> int:
     """Return the bytes of memory that a process shares with nobody's file."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss_Anon:"):
+        if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
     raise AssertionError("this system doesn't tell")
 

@@ -41,6 +41,8 @@ def once(app: Umbel, number: int) -> list[str]:
 
 
 WAYS = [one, many, later, once]
+#: Messages vary in length by a few bytes: so many cuts at their ends may miss them.
+UNCUT = 16
 
 
 @pytest.fixture
@@ -98,12 +100,14 @@ def test_what_is_sent_again_after_a_cut_is_there_once(
     policy = {"interval_start": 0, "interval_step": 0, "interval_max": 0}
     app = make_app(task_publish_retry_policy=policy)
     wanted: set[str] = set()
+    uncut = 0
     for number, cut in enumerate(cuts(app, proxy, send)):
         proxy.cut_after(**cut)
         wanted.update(send(app, number))
-        assert proxy.has_cut, cut
+        uncut += not proxy.has_cut
 
     found = stored(redis_server)
+    assert uncut <= UNCUT
     assert {each: found[each] for each in wanted} == dict.fromkeys(wanted, 1)
 
 
@@ -113,16 +117,17 @@ def test_no_cut_is_a_success_without_a_message(
 ) -> None:
     app = make_app(task_publish_retry=False)
     told: set[str] = set()
-    failures = 0
+    failures = uncut = 0
     for number, cut in enumerate(cuts(app, proxy, send)):
         proxy.cut_after(**cut)
         try:
             told.update(send(app, number))
         except BrokerUnavailableError:
             failures += 1
-        assert proxy.has_cut, cut
+        uncut += not proxy.has_cut
 
     found = stored(redis_server)
+    assert uncut <= UNCUT
     assert told <= set(found)
     assert max(found.values()) == 1
     assert failures > 0

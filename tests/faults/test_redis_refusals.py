@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,27 @@ def test_a_fail_over_in_the_middle_of_tasks_loses_none(start: Any, redis_sentine
         redis_sentinel.wait_for_another_master_than(master)
 
     load.check_none_lost(worker.tell)
+    assert worker.stop() == 0
+
+
+def test_an_idle_worker_goes_over_to_a_new_master_though_the_old_one_says_nothing(
+    start: Any, redis_sentinel: Any
+) -> None:
+    load, worker = start(redis_sentinel.url)
+    load.send(1)
+    load.wait_done(1, worker.tell)
+    load.project.app.close()  # what it is connected to
+    redis_sentinel.fail_over()
+    sent_at = time.time()
+    load.send(1)
+    load.wait_done(2, worker.tell)
+
+    (began,) = [
+        float(at) for what, key, _, at in load.project.lines() if (what, key) == ("begin", "1")
+    ]
+    print("began after the fail-over, seconds:", began - sent_at)
+    assert began - sent_at < 8.0  # the old one says so after ten
+    assert load.check_none_lost(worker.tell) == 0
     assert worker.stop() == 0
 
 

@@ -110,7 +110,7 @@ def test_plain_client_of_a_tls_server_does_not_hang(redis_tls, open_client):
 def test_tls_client_of_a_plain_server_does_not_hang(redis_server, open_client):
     url = f"rediss://127.0.0.1:{redis_server.port}"
 
-    with pytest.raises(ConnectionLostError):
+    with pytest.raises(ConnectionLostError, match="is there TLS at this port"):
         open_client(url, socket_connect_timeout=0.3).call("", "PING")
 
 

@@ -68,7 +68,7 @@ def test_master_that_lets_nobody_in_is_a_denial(scripted, redis_password, open_c
 
 
 def test_server_that_is_no_sentinel_is_refused(redis_server, open_client):
-    with pytest.raises(ReplyError, match="unknown command 'SENTINEL'"):
+    with pytest.raises(ReplyError, match=f"127.0.0.1:{redis_server.port} is no sentinel"):
         open_client(f"sentinel://127.0.0.1:{redis_server.port}/0?master=m").call("", "PING")
 
 
@@ -91,3 +91,34 @@ def test_new_master_is_found_after_a_fail_over(redis_sentinel, open_client):
     wait_for(stored)
     assert time.monotonic() - began_at < 5.0
     assert redis_sentinel.master.run("GET", "key") == b"after"
+
+
+def test_master_that_does_not_know_yet_that_it_was_replaced_is_left(redis_sentinel, open_client):
+    client = open_client(redis_sentinel.url)
+    waiting = client.dedicated()
+    client.call("key", "SET", "key", "before")
+    assert not client.has_moved(waiting.endpoint)
+    redis_sentinel.fail_over()
+
+    def leads_to_the_new_one():
+        client.call("key", "SET", "key", "after")
+        return redis_sentinel.master.run("GET", "key") == b"after"
+
+    began_at = time.monotonic()
+    wait_for(leads_to_the_new_one)
+    wait_for(lambda: client.has_moved(waiting.endpoint))
+    assert time.monotonic() - began_at < 5.0  # it learns of it in ten seconds
+    waiting.close()
+
+
+def test_sentinels_that_are_gone_hold_up_nobody_who_knows_the_master(redis_sentinel, open_client):
+    client = open_client(redis_sentinel.url)
+    client.call("key", "SET", "key", "before")
+    for sentinel in redis_sentinel.sentinels:
+        sentinel.pause()
+    client._topology._ask_again_at = 0.0
+    began_at = time.monotonic()
+    client.call("key", "SET", "key", "after")
+    client.call("key", "SET", "key", "after")
+
+    assert time.monotonic() - began_at < 3.0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -41,6 +42,18 @@ def test_demo_shows_tables_and_what_to_try_next(umbel):
     assert "A plain loop over the same files counts the same" in ended.stdout
     assert "20/20 files" in ended.stderr
     assert "What to try next" in ended.stderr
+
+
+def test_demo_tells_how_to_look_at_what_it_stored_elsewhere(umbel, own_folder):
+    elsewhere = f"sqlite:///{own_folder}/elsewhere.db"
+
+    ended = umbel(
+        *("demo", "--limit", "10", "--processes", "1"),
+        *("--broker", elsewhere, "--result-backend", elsewhere),
+    )
+    proposed = next(line for line in ended.stderr.splitlines() if " result " in line)
+
+    assert umbel(*shlex.split(proposed)[1:]).code == 0
 
 
 def test_finished_demo_can_be_run_again(umbel):

@@ -45,6 +45,7 @@ class Feed:
         # In a Cluster the keys are elsewhere.
         self._reads_itself = not client.is_cluster
         self._connection = connection = client.dedicated()
+        self.endpoint = connection.endpoint
         #: What is yet to be answered, in order: ids whose keys were asked for.
         self._asked: deque[Collection[str]] = deque()
         self._asked_at = self._heard_at = time.monotonic()

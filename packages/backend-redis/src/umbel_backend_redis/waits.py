@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from umbel.outcomes import StoredResult
 from umbel.states import is_final
 from umbel_backend_redis.feed import Feed
 from umbel_backend_redis.records import read
-from umbel_redis_client import ConnectionLostError, ReplyError
+from umbel_redis_client import ConnectionLostError, Endpoint, ReplyError
 
 #: Seconds after which what is waited for is read anew, in case that a notification was missed.
 _RECHECK_S = 1.0
@@ -47,11 +48,11 @@ class Waits:
     Args:
         open_feed: Returns a new connection to be told on.
         load: Reads results in the ordinary way.
-        has_moved: Asks whether another server is the master now.
+        has_moved: Asks whether the server of a feed is the master no more.
     """
 
     def __init__(
-        self, open_feed: Callable[[], Feed], load: Load, has_moved: Callable[[], bool]
+        self, open_feed: Callable[[], Feed], load: Load, has_moved: Callable[[Endpoint], bool]
     ) -> None:
         self._open_feed, self._load, self._has_moved = open_feed, load, has_moved
         # Guards all below, and what is sent and taken; never held while waiting or connecting.
@@ -140,7 +141,10 @@ class Waits:
                     wait.losses += 1
                     with self._lock:
                         self._drop()
-                    if wait.losses > 1:
+                    # Redis cuts off a subscriber that it has 32 MB for: those are read otherwise.
+                    with suppress(ConnectionLostError):
+                        self._read_anew(list(wait.ids), wait)
+                    if wait.losses > 1 and not wait.found:
                         raise
             elif wait.turn is not None:
                 wait.turn.wait(min(ends_at, recheck_at) - now)
@@ -211,7 +215,7 @@ class Waits:
             self._to_read = []
         elif not arrived.values and time.monotonic() - self._asked_at > _QUIET_S:
             self._asked_at = time.monotonic()
-            if self._has_moved():
+            if self._has_moved(feed.endpoint):
                 raise ConnectionLostError("another server is the master now")
 
     def _connect(self) -> Feed:

@@ -24,7 +24,7 @@ from umbel.messages import (
     OnConflict,
     QueueStats,
 )
-from umbel_broker_redis.claims import claimed_field
+from umbel_broker_redis.claims import claimed_field, forget_settled
 from umbel_broker_redis.consumed import Consumed
 from umbel_broker_redis.dead_letters import DeadLetters
 from umbel_broker_redis.delays import Delays
@@ -215,7 +215,9 @@ class RedisBroker(Broker):
         """Remove `deliveries`; return those that weren't held any more."""
         if not deliveries:
             return ()
-        return self._do(self._settler.ack, deliveries, window_s=self.once_window_s)
+        lost = self._do(self._settler.ack, deliveries, window_s=self.once_window_s)
+        forget_settled(self._delivered, deliveries)
+        return lost
 
     def settle(
         self, deliveries: Sequence[Delivery], follow_ups: Sequence[Message]
@@ -226,7 +228,7 @@ class RedisBroker(Broker):
         """
         if not follow_ups:
             return self.ack(deliveries)
-        return self._do(
+        lost = self._do(
             self._sender.settle,
             deliveries,
             follow_ups,
@@ -234,6 +236,8 @@ class RedisBroker(Broker):
             now=self._now(),
             window_s=self.once_window_s,
         )
+        forget_settled(self._delivered, deliveries)
+        return lost
 
     def nack(self, deliveries: Sequence[Delivery], *, delay_s: float = 0.0) -> None:
         """Give `deliveries` back unrun, at their old place, to be received after `delay_s`."""

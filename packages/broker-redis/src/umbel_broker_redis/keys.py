@@ -6,9 +6,11 @@ its hash tag, so that a script touches one slot of a Cluster: the list's own.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import NamedTuple
 
 from umbel.messages import Delivery
+from umbel_redis_client import slot_of
 
 #: kombu's priority steps, the most urgent first, and what stands between a queue and its step.
 STEPS = (0, 3, 6, 9)
@@ -61,6 +63,8 @@ class Keys:
         self.nodes = f"{prefix}umbel:nodes"
         #: Sorted set of consumers that ended not long ago: they are looked through once more.
         self.gone = f"{prefix}umbel:gone"
+        #: There while somebody has looked through them not long ago.
+        self.looked = f"{prefix}umbel:looked"
         #: Set of the names of the queues that are paused.
         self.paused = f"{prefix}umbel:paused"
 
@@ -79,6 +83,8 @@ class Keys:
         prefix = self._prefix
         ready = f"{prefix}{queue}{SEPARATOR}{step}" if step else f"{prefix}{queue}"
         tag = tag_of(ready)
+        if self._is_cluster and "}" in tag:
+            tag = _tag_beside(tag)
         own = f"{prefix}umbel:{{{tag}}}:"
         if tag != ready:  # other lists have the same tag
             own += f"{ready}:"
@@ -119,6 +125,12 @@ def tag_of(key: str) -> str:
     start = key.find("{")
     end = key.find("}", start + 1)
     return key[start + 1 : end] if 0 <= start < end - 1 else key
+
+
+def _tag_beside(key: str) -> str:
+    """Return a tag of the slot of `key`, which can't be one itself: a brace in it would end it."""
+    slot = slot_of(key.encode())
+    return next(tag for tag in map(str, count()) if slot_of(tag.encode()) == slot)
 
 
 def _step_of(priority: int) -> int:

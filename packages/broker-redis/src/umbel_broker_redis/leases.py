@@ -82,6 +82,25 @@ return {cursor, fields}
 )
 
 
+#: Tells the first one who asks, once a while. KEYS: looked. ARGV: milliseconds.
+_IS_TURN: Final = Script(
+    """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('DEL', KEYS[1])  -- as `lua.FREE`
+redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
+return 1
+"""
+)
+#: As `lua.FREE`: what a dead process holds is given back where Redis is full.
+#: KEYS: gone. ARGV: score, member.
+_NOTE: Final = Script(
+    """
+redis.call('ZREM', KEYS[1], '')
+return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+"""
+)
+
+
 class Leases:
     """Keeps the leases of nodes, and recovers what was held under those that ended."""
 
@@ -165,9 +184,7 @@ class Leases:
         seconds = _FROZEN_S if node else _GONE_S
         forget_at = round((time.time() + seconds) * 1000)
         # Noted first: should this process die half-way, another one looks again.
-        self._client.call(
-            self._keys.gone, "ZADD", self._keys.gone, forget_at, f"{node}{_BAR}{consumer}"
-        )
+        self._client.eval(_NOTE, (self._keys.gone,), (forget_at, f"{node}{_BAR}{consumer}"))
         lanes = self._lanes_of(consumer)
         hold_claimed(self._client, [(lane, consumer) for lane in lanes])
         return sum(self._recover_lane(lane, consumer, now=now, struck=struck) for lane in lanes)
@@ -227,6 +244,10 @@ class Leases:
         if time.monotonic() - self._looked_at < _LOOK_EVERY_S:
             return 0
         self._looked_at = time.monotonic()
+        # One of a fleet is enough: there may be thousands of them after a deployment.
+        lasts_ms = round(_LOOK_EVERY_S * 800)
+        if not self._client.eval(_IS_TURN, (self._keys.looked,), (lasts_ms,)):
+            return 0
         gone = self._keys.gone
         flat = self._client.call(gone, "ZRANGE", gone, 0, 999, "WITHSCORES")
         count = 0

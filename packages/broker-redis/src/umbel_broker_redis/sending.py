@@ -15,8 +15,9 @@ from umbel_broker_redis.keys import STEP_OF, Keys
 from umbel_broker_redis.requests import Draft, Runner, Terms
 from umbel_redis_client import Call, Client, ConnectionLostError, ReplyError, pack
 
-#: Messages that a handle remembers to be in doubt.
+#: Messages that a handle remembers to be in doubt, and their bytes.
 _MOST_DOUBTED: Final = 10_000
+_MOST_DOUBTED_BYTES: Final = 32 << 20
 
 
 class Sender:
@@ -27,7 +28,7 @@ class Sender:
         self._runner, self._bindings = Runner(client, keys), Bindings(client, keys)
         #: Envelopes by once key of what a plain `send` may have stored, whose reply was lost.
         self._doubted: dict[str, tuple[bytes, int]] = {}
-        self._doubts = 0
+        self._doubts = self._doubted_bytes = 0
 
     def send(
         self, messages: Sequence[Message], *, at: float, now: str, bounds: Mapping[str, int]
@@ -79,7 +80,8 @@ class Sender:
         self._bindings.tell(messages)
         known, _ = self._runner.run(drafts, terms)
         for draft in drafts:
-            self._doubted.pop(draft.message.once_key, None)
+            envelope, _ = self._doubted.pop(draft.message.once_key, (b"", 0))
+            self._doubted_bytes -= len(envelope)
         return known
 
     def settle(
@@ -117,8 +119,14 @@ class Sender:
         return Draft(message, self._keys.lane(message.queue, step), envelope)
 
     def _doubt(self, drafts: Sequence[Draft]) -> None:
-        if len(self._doubted) + len(drafts) > _MOST_DOUBTED:
+        size = sum(len(draft.envelope) for draft in drafts)
+        if (
+            len(self._doubted) + len(drafts) > _MOST_DOUBTED
+            or self._doubted_bytes + size > _MOST_DOUBTED_BYTES
+        ):
             self._doubted.clear()
+            self._doubted_bytes = 0
+        self._doubted_bytes += size
         self._doubts += 1
         number = self._doubts
         self._doubted.update((draft.message.once_key, (draft.envelope, number)) for draft in drafts)

@@ -27,10 +27,12 @@ from umbel.messages import Delivery
 from umbel_broker_redis.entries import read_entry
 from umbel_broker_redis.keys import Keys, Lane
 from umbel_broker_redis.receiving import Look
-from umbel_redis_client import Call, Client, ConnectionLostError, ReplyError, pack
+from umbel_redis_client import Call, Client, Connection, ConnectionLostError, ReplyError, pack
 
 #: Longest that Redis is asked to block, in seconds; well within a lease.
 BLOCK_S: Final = 8.0
+#: … however many lanes there are; an ended process may be looked after for longer than that.
+_LONGEST_S: Final = 45.0
 #: Seconds after the end of a block within which its reply must have come: else the connection
 #: is dead, though nobody told.
 _LATE_S: Final = 2.0
@@ -59,8 +61,12 @@ _AT_ONCE_S: Final = 0.0002
 _MOST_HASTY: Final = 4
 #: Room for what one read takes from a waiting connection.
 _ROOM: Final = 1 << 14
+#: Seconds between two questions to Sentinel, of one who waits.
+_MASTER_EVERY_S: Final = 2.0
 #: Seconds of silence after which the subscription is asked whether it is alive.
-_PING_EVERY_S: Final = 15.0
+_PING_EVERY_S: Final = 5.0
+#: The most lanes that are waited for at the usual pace; who waits for more asks less often for each.
+_USUAL_LANES: Final = 4
 
 
 logger = logging.getLogger("umbel.redis")
@@ -145,7 +151,7 @@ class _Ear:
         now = time.monotonic()
         if replies:
             self._heard_at, self._pinged = now, False
-        elif now - self._heard_at > _PING_EVERY_S + BLOCK_S and self._pinged:
+        elif now - self._heard_at > _PING_EVERY_S + _LATE_S and self._pinged:
             raise ConnectionLostError(f"{self.connection.endpoint}: the subscription is silent")
         elif now - self._heard_at > _PING_EVERY_S and not self._pinged:
             self.connection.send(pack(("PING",)))
@@ -165,7 +171,7 @@ class Watch:
         self._asked = self._answered = 0
         self._pid = os.getpid()
         #: What was looked at last and emptied, until when (monotonic) nothing new is known.
-        self._empty: tuple[Lane, ...] = ()
+        self._empty: frozenset[Lane] = frozenset()
         self._empty_until = 0.0
         self._paused: frozenset[Lane] = frozenset()
         self._due_at: float | None = None
@@ -177,7 +183,7 @@ class Watch:
         self._lingerer: threading.Thread | None = None
         self._last_look: LookFor | None = None
         self._closed = False
-        self._unsure_until = 0.0
+        self._unsure_until = self._asked_master_at = 0.0
 
     @property
     def is_unsure(self) -> bool:
@@ -255,12 +261,15 @@ class Watch:
         self, lanes: tuple[Lane, ...], consumer: str, deliver: Deliver, until: float, answered: int
     ) -> list[Delivery]:
         is_long = until - time.monotonic() >= _LONG_S
-        is_known = is_long and lanes == self._empty and self._is_known_empty()
+        is_known = is_long and self._empty.issuperset(lanes) and self._is_known_empty()
         if not is_known and (found := self._look(lanes)):
             return found
+        claimed: list[tuple[Lane, bytes]] = []
         while self._asked == answered and (left_s := until - time.monotonic()) > 0:
             self._listen(lanes)
-            self._begin(lanes, consumer, BLOCK_S if is_long else left_s)
+            self._begin(
+                lanes, consumer, min(_paced(BLOCK_S, lanes), _LONGEST_S) if is_long else left_s
+            )
             is_worth, claimed = self._poll(lanes, until)
             is_worth = is_worth or any(read_entry(entry).is_early for _, entry in claimed)
             if claimed and not is_worth and self._asked == answered:
@@ -271,7 +280,7 @@ class Watch:
         found = []
         if is_long and self._asked == answered:
             self._stay_for_others()
-        elif any(link.waits for link in self._links.values()):
+        elif claimed or any(link.waits for link in self._links.values()):
             # Nothing shall be claimed for who doesn't ask for it any more.
             found = self._look(lanes, takes=self._asked == answered)
         self._answered = self._asked
@@ -307,9 +316,9 @@ class Watch:
         self._due_looked_at = now
         self._due_at = None if found.due_in_s is None else now + found.due_in_s
         self._paused = found.paused
-        self._empty = lanes if takes and found.is_drained else ()
+        self._empty = frozenset(lanes) if takes and found.is_drained else frozenset()
         self._hasty = 0
-        relook_s = _RELOOK_UNSURE_S if self.is_unsure else RELOOK_S
+        relook_s = _RELOOK_UNSURE_S if self.is_unsure else _paced(RELOOK_S, lanes)
         self._empty_until = now + relook_s * (0.8 + random.random() / 5)
         return found.deliveries
 
@@ -380,6 +389,8 @@ class Watch:
         for link in waiting.values():
             if link.until is not None and now > link.until:
                 raise ConnectionLostError(f"{link.connection.endpoint}: no answer in time")
+        if not claimed and now >= self._asked_master_at + _MASTER_EVERY_S:
+            self._ask_for_master(self._ear.connection)
         is_worth = self._heard() or self._is_due(now) or now >= self._empty_until
         is_more = len(claimed) > 1 or self._hasty > _MOST_HASTY or (is_late and bool(claimed))
         return is_worth or is_more, claimed
@@ -393,7 +404,18 @@ class Watch:
         ends += [link.until for link in waiting if link.until is not None]
         if self._due_at is not None:
             ends.append(max(self._due_at, self._due_looked_at + _DUE_EVERY_S))
+        if self._client.may_move:
+            ends.append(self._asked_master_at + _MASTER_EVERY_S)
         return min(ends) - time.monotonic()
+
+    def _ask_for_master(self, connection: Connection) -> None:
+        """Raise ConnectionLostError where Sentinel has made another server the master.
+
+        The one that was goes on answering for ten seconds or so.
+        """
+        if self._client.may_move and self._client.has_moved(connection.endpoint):
+            raise ConnectionLostError("another server is the master now")
+        self._asked_master_at = time.monotonic()
 
     def _is_due(self, now: float) -> bool:
         return self._due_at is not None and now >= max(
@@ -445,7 +467,7 @@ class Watch:
             try:
                 if self._linger.is_set() and not self._closed:
                     self._linger.clear()
-                    self._look(self._empty, takes=False)
+                    self._look((), takes=False)
                     if self.is_unsure:
                         self._linger.set()
                         pause_s = _UNSURE_AGAIN_S
@@ -487,7 +509,7 @@ class Watch:
             [ear.connection] if ear else []
         ):
             connection.close()
-        self._empty, self._empty_until, self._due_at = (), 0.0, None
+        self._empty, self._empty_until, self._due_at = frozenset(), 0.0, None
         self.doubt()
 
     def close(self) -> None:
@@ -511,6 +533,11 @@ class Watch:
         self.reset()
         self._bell, self._lingerer, self._pid = None, None, os.getpid()
         self._closed = False
+
+
+def _paced(seconds: float, lanes: Sequence[Lane]) -> float:
+    """Return how often something is done for each of `lanes`: in all, no more often for more."""
+    return seconds * max(1.0, len(lanes) / _USUAL_LANES)
 
 
 def _ready(numbers: Sequence[int], timeout_s: float) -> list[int]:

@@ -188,7 +188,9 @@ class Umbel(SendingApp):
     def _add(self, task: T, *, replace: bool) -> T:
         self.registry.register(task, replace=replace)
         if getattr(task.function, "__module__", None) == "__main__":
-            warn_of_name(task)
+            made = self.gen_task_name(short_name(task.function), "__main__")
+            if task.name == made:  # the user gave it none
+                warn_of_name(task)
         if self.finalized:
             task.resolve_options()
         return task

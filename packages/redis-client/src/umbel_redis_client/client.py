@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from umbel_redis_client.addresses import Address, Endpoint
 from umbel_redis_client.connection import ROOM, Connection, connect, pack
 from umbel_redis_client.replies import ConnectionLostError, ReplyError
-from umbel_redis_client.topology import Cluster, slot_of, topology_of
+from umbel_redis_client.topology import Cluster, Sentinel, slot_of, topology_of
 
 #: Seconds after which a connection is looked at before it is used again.
 _FRESH_S = 0.2
@@ -51,6 +51,8 @@ class Client:
         self.prefix = address.prefix
         self._topology = topology_of(address)
         self.is_cluster = isinstance(self._topology, Cluster)
+        #: Whether another server may become the master, without a word from the one that was.
+        self.may_move = isinstance(self._topology, Sentinel)
         self._idle: dict[Endpoint, list[Connection]] = {}
         self._pid = os.getpid()
         # Whoever drops a client without `close` leaves no connection behind.
@@ -268,16 +270,13 @@ class Client:
         self.close()
         self._topology.forget()
 
-    def has_moved(self) -> bool:
-        """Ask whether another server is the master now, and lead there from now on.
+    def has_moved(self, endpoint: Endpoint) -> bool:
+        """Tell whether `endpoint`, to which somebody is connected, is the master no more.
 
-        For who waits or only reads: a master that was replaced goes on answering for ten seconds
-        or so, until Sentinel makes a replica of it. Costs a round trip or two.
+        For who waits: a master that was replaced goes on answering for ten seconds or so, until
+        Sentinel makes a replica of it. Costs a round trip or two, once a second at most.
         """
-        if not self._topology.has_moved():
-            return False
-        self.close()
-        return True
+        return self._topology.has_moved(endpoint)
 
     def _lose(self, endpoint: Endpoint) -> None:
         """Close what is idle there, as it leads nowhere either, and look for the master anew."""

@@ -25,7 +25,7 @@ _PASSING = frozenset(
 _CROWDED = "ERR max number of clients"
 _DENIED = frozenset({"NOAUTH", "NOPERM", "WRONGPASS"})
 #: Replies after which the connection leads to the wrong server.
-_MISPLACED = frozenset({"READONLY", "MASTERDOWN"})
+_MISPLACED = frozenset({"READONLY", "MASTERDOWN", "NOREPLICAS"})
 
 
 class ReplyError(Exception):

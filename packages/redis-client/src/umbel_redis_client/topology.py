@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import random
+import time
 from abc import ABC, abstractmethod
 from binascii import crc_hqx
 from collections.abc import Sequence
+
+import msgspec
 
 from umbel_redis_client.addresses import Address, Endpoint
 from umbel_redis_client.connection import connect
 from umbel_redis_client.replies import ConnectionLostError, ReplyError
 
 SLOTS = 16384
+#: Seconds for which sentinels are believed, and for which they aren't asked after they didn't answer.
+_SURE_S = 1.0
+_UNANSWERED_S = 10.0
+#: Longest that one who knows a master waits for a sentinel, in seconds.
+_HASTY_S = 0.5
 
 
 def slot_of(key: bytes) -> int:
@@ -41,8 +49,8 @@ class Topology(ABC):
     def forget(self) -> None:
         """Look anew at the next call: what was known has led to the wrong server, or to none."""
 
-    def has_moved(self) -> bool:
-        """Ask whether another server is the master now; False where nobody would know."""
+    def has_moved(self, endpoint: Endpoint) -> bool:
+        """Ask whether `endpoint` is the master no more; False where nobody would know."""
         return False
 
     def learn(self, slot: int, owner: Endpoint) -> None:
@@ -61,40 +69,54 @@ class Single(Topology):
 
 
 class Sentinel(Topology):
-    """The master that sentinels agree upon."""
+    """The master that sentinels agree upon.
+
+    One that was replaced doesn't know, for ten seconds or so, and what it takes then is lost: so
+    they are asked again now and then.
+    """
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self._hasty = msgspec.structs.replace(
+            address,
+            timeout_s=min(address.timeout_s, _HASTY_S),
+            connect_timeout_s=min(address.connect_timeout_s, _HASTY_S),
+        )
+        self._ask_again_at = 0.0
         self._sentinels = list(address.endpoints)
         self._master: Endpoint | None = None
 
     def endpoint(self, slot: int | None) -> Endpoint:
         """Return the master."""
-        if self._master is None:
-            self._master = self._ask()
-        return self._master
+        master = self._master
+        if master is None:
+            self._ask_again_at = time.monotonic() + _SURE_S
+            master = self._master = self._ask(self._address)
+        elif self.has_moved(master):
+            master = self._master or master
+        return master
 
     def forget(self) -> None:
         """Ask again at the next call."""
         self._master = None
 
-    def has_moved(self) -> bool:
-        """Ask whether another server is the master now; False where no sentinel says so."""
-        known = self._master
-        if known is None:
-            return False
-        try:
-            self._master = found = self._ask()
-        except ConnectionLostError:
-            return False
-        return found != known
+    def has_moved(self, endpoint: Endpoint) -> bool:
+        """Ask whether `endpoint` is the master no more; False where no sentinel says so."""
+        if time.monotonic() >= self._ask_again_at:
+            self._ask_again_at = time.monotonic() + _SURE_S  # so other threads don't ask as well
+            try:
+                self._master = self._ask(self._hasty, self._master)
+            except (ConnectionLostError, ReplyError):
+                self._ask_again_at = time.monotonic() + _UNANSWERED_S
+        return self._master not in {None, endpoint}
 
-    def _ask(self) -> Endpoint:
+    def _ask(self, address: Address, known: Endpoint | None = None) -> Endpoint:
+        """Return the master that a sentinel names; looked at, unless it is the `known` one."""
         name = self._address.master or ""
         said: list[Exception] = []
         for sentinel in self._sentinels:
             try:
-                connection = connect(self._address, sentinel, as_sentinel=True)
+                connection = connect(address, sentinel, as_sentinel=True)
                 try:
                     found = connection.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
                 finally:
@@ -102,7 +124,8 @@ class Sentinel(Topology):
                 if found is None:
                     raise ConnectionLostError(f"{sentinel}: knows no master {name!r}")
                 master = Endpoint(found[0].decode(), int(found[1]))
-                self._check(master)
+                if master != known:
+                    self._check(master)
             except (ConnectionLostError, ReplyError) as exc:
                 is_none = str(exc).startswith("ERR unknown command")
                 said.append(ReplyError(f"{sentinel} is no sentinel") if is_none else exc)

@@ -69,7 +69,7 @@ def demo(
         print_json(as_document(result, plain=plain))
     else:
         print_report(result, plain=plain, color=color)
-        state.note(next_steps(result))
+        state.note(next_steps(result, options=state.override_options()))
     if result.failed or (plain is not None and plain != add_up(result.reports)):
         sys.exit(ExitCode.FAILED)
 

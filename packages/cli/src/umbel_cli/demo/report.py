@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from umbel.redaction import mask_url
 from umbel_cli.demo.corpus import module_name
 from umbel_cli.demo.summary import Totals, add_up
 
@@ -87,16 +89,22 @@ def print_report(result: JobResult, *, plain: Totals | None, color: bool) -> Non
         console.print(_verdict(plain, totals))
 
 
-def next_steps(result: JobResult) -> str:
-    """Return what to try next."""
+def next_steps(result: JobResult, *, options: Sequence[str] = ()) -> str:
+    """Return what to try next.
+
+    Args:
+        result: What came of the run.
+        options: Those with which it was told where messages and results are kept.
+    """
+    command = shlex.join(["umbel", "-A", "umbel_cli.demo.tasks", *map(mask_url, options)])
     example = result.run.task_id(most_complex(result.reports)[0]["file"])
     return f"""
 What to try next:
-  umbel -A umbel_cli.demo.tasks result {example}
-      the most complex module's result, stored in .umbel/demo.db
-  umbel -A umbel_cli.demo.tasks call umbel_cli.demo.tasks.index_file ast.py
-  umbel -A umbel_cli.demo.tasks queues
-  umbel -A umbel_cli.demo.tasks worker --pool solo --burst
+  {command} result {example}
+      the most complex module's result, as it is stored
+  {command} call umbel_cli.demo.tasks.index_file ast.py
+  {command} queues
+  {command} worker --pool solo --burst
       send a task, see it wait in its queue, run it in the foreground
   umbel demo --verify
       count everything once more in a plain loop, and compare; --processes 1 for comparison
