@@ -16,16 +16,16 @@ from __future__ import annotations
 import logging
 import os
 import random
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from umbel.messages import Delivery
 from umbel_broker_redis.entries import read_entry
 from umbel_broker_redis.keys import Keys, Lane
+from umbel_broker_redis.links import LATE_S, Ear, Link, ready
 from umbel_broker_redis.receiving import Look
 from umbel_redis_client import Call, Client, Connection, ConnectionLostError, ReplyError, pack
 
@@ -33,9 +33,6 @@ from umbel_redis_client import Call, Client, Connection, ConnectionLostError, Re
 BLOCK_S: Final = 8.0
 #: … however many lanes there are; an ended process may be looked after for longer than that.
 _LONGEST_S: Final = 45.0
-#: Seconds after the end of a block within which its reply must have come: else the connection
-#: is dead, though nobody told.
-_LATE_S: Final = 2.0
 #: Seconds after which the lanes are looked at although nothing was told, and who waits is
 #: registered anew.
 RELOOK_S: Final = 30.0
@@ -59,12 +56,8 @@ _AGAIN_S: Final = 0.1
 #: may be a backlog, which is taken in batches.
 _AT_ONCE_S: Final = 0.0002
 _MOST_HASTY: Final = 4
-#: Room for what one read takes from a waiting connection.
-_ROOM: Final = 1 << 14
 #: Seconds between two questions to Sentinel, of one who waits.
 _MASTER_EVERY_S: Final = 2.0
-#: Seconds of silence after which the subscription is asked whether it is alive.
-_PING_EVERY_S: Final = 5.0
 #: The most lanes that are waited for at the usual pace; who waits for more asks less often for each.
 _USUAL_LANES: Final = 4
 
@@ -77,95 +70,13 @@ LookFor = Callable[[Sequence[Call], bool], Look]
 Deliver = Callable[[Lane, bytes], Delivery]
 
 
-class _Link:
-    """The connection that waits for one lane."""
-
-    def __init__(self, client: Client, lane: Lane) -> None:
-        self.lane = lane
-        self.connection = client.dedicated(lane.ready, room=_ROOM)
-        try:
-            self.id: int = self.connection.call("CLIENT", "ID")
-        except BaseException:
-            self.connection.close()
-            raise
-        #: Monotonic time by which the reply must be here; None: it doesn't wait.
-        self.until: float | None = None
-        #: Monotonic time since when it waits.
-        self.since = 0.0
-        #: It was told to end; its reply is under way.
-        self.is_ending = False
-
-    @property
-    def waits(self) -> bool:
-        """Whether a message may be claimed by it."""
-        return self.until is not None and not self.is_ending
-
-    def begin(self, claimed: str, block_s: float) -> None:
-        """Begin to wait in Redis."""
-        if self.is_ending:
-            self.end()
-        args = ("BLMOVE", self.lane.ready, claimed, "RIGHT", "LEFT", f"{block_s:.3f}")
-        self.connection.send(pack(args))
-        self.since = time.monotonic()
-        self.until = self.since + block_s + _LATE_S
-
-    def end(self) -> bytes | None:
-        """Read the last reply; return the entry that was claimed, if one was."""
-        reply = self.connection.read()
-        self.until, self.is_ending = None, False
-        return self._entry(reply)
-
-    def arrived(self) -> bytes | None:
-        """Take the reply in, if it is there; return the entry that was claimed, if one was."""
-        replies = self.connection.arrived()
-        if not replies:
-            return None
-        self.until = None
-        return self._entry(replies[-1])
-
-    @staticmethod
-    def _entry(reply: Any) -> bytes | None:
-        if isinstance(reply, ReplyError):
-            raise reply
-        return reply if isinstance(reply, bytes) else None
-
-
-class _Ear:
-    """The connection that is subscribed to the wake channels of queues."""
-
-    def __init__(self, client: Client, channels: frozenset[str]) -> None:
-        self.channels = channels
-        self.connection = client.dedicated(room=_ROOM)
-        self.connection.send(pack(("SUBSCRIBE", *sorted(channels))))
-        for _ in channels:
-            reply = self.connection.read()
-            if isinstance(reply, ReplyError):
-                self.connection.close()
-                raise reply
-        self._heard_at = time.monotonic()
-        self._pinged = False
-
-    def told(self) -> list[bytes]:
-        """Return the payloads that have come. Raises: ConnectionLostError: it is dead."""
-        replies = self.connection.arrived()
-        now = time.monotonic()
-        if replies:
-            self._heard_at, self._pinged = now, False
-        elif now - self._heard_at > _PING_EVERY_S + _LATE_S and self._pinged:
-            raise ConnectionLostError(f"{self.connection.endpoint}: the subscription is silent")
-        elif now - self._heard_at > _PING_EVERY_S and not self._pinged:
-            self.connection.send(pack(("PING",)))
-            self._pinged = True
-        return [reply[2] for reply in replies if isinstance(reply, list) and reply[0] == b"message"]
-
-
 class Watch:
     """One consumer's waits. One thread waits at a time; others queue up behind it."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._client, self._keys = client, keys
-        self._links: dict[Lane, _Link] = {}
-        self._ear: _Ear | None = None
+        self._links: dict[Lane, Link] = {}
+        self._ear: Ear | None = None
         self._turn = threading.Lock()
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._asked = self._answered = 0
@@ -322,15 +233,15 @@ class Watch:
         self._empty_until = now + relook_s * (0.8 + random.random() / 5)
         return found.deliveries
 
-    def _claimed_late(self, missed: list[_Link]) -> bool:
+    def _claimed_late(self, missed: list[Link]) -> bool:
         """End links that weren't waiting yet, or any more, when they were told to end.
 
         Returns: Whether one may have claimed a message after the look.
         """
         claimed = False
-        until = time.monotonic() + _LATE_S
+        until = time.monotonic() + LATE_S
         for link in missed:
-            while not _ready([link.connection.fileno()], _UNDER_WAY_S):
+            while not ready([link.connection.fileno()], _UNDER_WAY_S):
                 if time.monotonic() > until:  # Redis knows it no more, and nobody told
                     raise ConnectionLostError(f"{link.connection.endpoint}: no answer in time")
                 # Its command had not been read when the order came: it waits by now.
@@ -347,7 +258,7 @@ class Watch:
                 continue
             link = self._links.get(lane)
             if link is None:
-                link = self._links[lane] = _Link(self._client, lane)
+                link = self._links[lane] = Link(self._client, lane)
             if not link.waits:
                 link.begin(lane.claimed(consumer), block_s)
 
@@ -358,7 +269,7 @@ class Watch:
             return
         if self._ear is not None:
             self._ear.connection.close()
-        self._ear = _Ear(self._client, channels)
+        self._ear = Ear(self._client, channels)
         self._empty_until = 0.0
 
     def _poll(self, lanes: tuple[Lane, ...], until: float) -> tuple[bool, list[tuple[Lane, bytes]]]:
@@ -374,7 +285,7 @@ class Watch:
         watched = [bell.fileno(), self._ear.connection.fileno(), *waiting]
         claimed: list[tuple[Lane, bytes]] = []
         is_late = False
-        for number in _ready(watched, self._pause_s(until, waiting.values())):
+        for number in ready(watched, self._pause_s(until, waiting.values())):
             if number == bell.fileno():
                 bell.recv(1 << 10)
             elif (link := waiting.get(number)) is not None:
@@ -395,11 +306,11 @@ class Watch:
         is_more = len(claimed) > 1 or self._hasty > _MOST_HASTY or (is_late and bool(claimed))
         return is_worth or is_more, claimed
 
-    def _waiting(self, lanes: Iterable[Lane]) -> list[_Link]:
+    def _waiting(self, lanes: Iterable[Lane]) -> list[Link]:
         links = [self._links.get(lane) for lane in lanes]
         return [link for link in links if link is not None and link.waits]
 
-    def _pause_s(self, until: float, waiting: Iterable[_Link]) -> float:
+    def _pause_s(self, until: float, waiting: Iterable[Link]) -> float:
         ends = [until, self._empty_until]
         ends += [link.until for link in waiting if link.until is not None]
         if self._due_at is not None:
@@ -538,14 +449,3 @@ class Watch:
 def _paced(seconds: float, lanes: Sequence[Lane]) -> float:
     """Return how often something is done for each of `lanes`: in all, no more often for more."""
     return seconds * max(1.0, len(lanes) / _USUAL_LANES)
-
-
-def _ready(numbers: Sequence[int], timeout_s: float) -> list[int]:
-    """Return which of these sockets can be read, waiting at most `timeout_s` for the first."""
-    timeout_s = max(timeout_s, 0.0)
-    if not hasattr(select, "poll"):  # Windows
-        return list(select.select(numbers, (), (), timeout_s)[0])
-    poller = select.poll()
-    for number in numbers:
-        poller.register(number, select.POLLIN)
-    return [number for number, _ in poller.poll(timeout_s * 1000)]
