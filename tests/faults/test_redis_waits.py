@@ -140,8 +140,10 @@ def idle_through(
 # -- others ---------------------------------------------------------------------------------------
 
 
-def idles(place: Place) -> tuple[float, int, float]:
-    """Return the commands a second of an idle worker, who listens, and how soon a task begins."""
+def idles(place: Place) -> tuple[float, dict[str, int], int, float]:
+    """Return the commands a second of an idle worker, all since its server's start, who listens,
+    and how soon a task begins.
+    """
     with place.sender() as app, place.server.client() as client:
         project = place.project(worker_lease_s=60.0)
         try:
@@ -151,11 +153,14 @@ def idles(place: Place) -> tuple[float, int, float]:
             before = client.info("stats")["total_commands_processed"]
             wait_a_while(IDLE_S)
             after = client.info("stats")["total_commands_processed"]
+            stats = client.info("commandstats")
+            used = {name: each["calls"] for name, each in stats.items()}
             (_, listening), *_ = client.pubsub_numsub("umbel:wake:celery")
             sent_at = time.time()
             app.send_task("tasks.work", ("after",)).get(timeout=60)
             began = max(float(at) for what, _, _, at in project.lines() if what == "begin")
-            return (after - before - 1) / IDLE_S, listening, began - sent_at
+            assert "can't" not in worker.log, worker.tell()
+            return (after - before - 1) / IDLE_S, used, listening, began - sent_at
         finally:
             project.close()
 
@@ -281,10 +286,10 @@ def test_an_idle_worker_goes_on_right_after_an_outage(
 def test_an_idle_worker_asks_redis_for_next_to_nothing_and_listens(
     outcomes: dict[str, Future[Any]],
 ) -> None:
-    commands, listening, began_after = outcomes["idles"].result(180)
+    commands, used, listening, began_after = outcomes["idles"].result(180)
     print("commands a second:", commands)
 
-    assert commands <= 2 * IDLE_COMMANDS
+    assert commands <= 2 * IDLE_COMMANDS, used
     assert listening == 2
     assert began_after < 5.0
 

@@ -135,7 +135,8 @@ class Project:
 
     def lines(self) -> Iterator[list[str]]:
         """Yield the ledger's lines, split: what, key, pid, time."""
-        for line in self.ledger_path.read_text().splitlines():
+        whole, _, _ = self.ledger_path.read_text().rpartition("\n")  # the last may be half there
+        for line in whole.splitlines():
             yield line.split()
 
     def close(self) -> None:

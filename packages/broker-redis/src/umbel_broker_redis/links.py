@@ -85,19 +85,20 @@ class Ear:
                 self.connection.close()
                 raise reply
         self._heard_at = time.monotonic()
-        self._pinged = False
+        #: Monotonic time since when an answer is due; None: none is.
+        self._asked_at: float | None = None
 
     def told(self) -> list[bytes]:
         """Return the payloads that have come. Raises: ConnectionLostError: it is dead."""
         replies = self.connection.arrived()
         now = time.monotonic()
         if replies:
-            self._heard_at, self._pinged = now, False
-        elif now - self._heard_at > _PING_EVERY_S + LATE_S and self._pinged:
+            self._heard_at, self._asked_at = now, None
+        elif self._asked_at is not None and now - self._asked_at > LATE_S:
             raise ConnectionLostError(f"{self.connection.endpoint}: the subscription is silent")
-        elif now - self._heard_at > _PING_EVERY_S and not self._pinged:
+        elif self._asked_at is None and now - self._heard_at > _PING_EVERY_S:
             self.connection.send(pack(("PING",)))
-            self._pinged = True
+            self._asked_at = now
         return [reply[2] for reply in replies if isinstance(reply, list) and reply[0] == b"message"]
 
 

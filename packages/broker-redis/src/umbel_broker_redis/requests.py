@@ -171,7 +171,7 @@ class Runner:
         word, *details = self._client.eval(SEND, table.all(), (data,))
         if word == b"full":
             queue = details[0].decode()
-            raise queue_full(queue, terms.bounds[queue], details[1])
+            raise QueueFullError.no_room(queue, terms.bounds[queue], details[1])
         known = [drafts[index].message.id for index in details[0]]
         if word != b"sent":
             raise AlreadySentError(known)
@@ -233,7 +233,7 @@ class Runner:
         for queue, most in bounds.items():
             adding = sum(draft.message.queue == queue for draft in drafts)
             if adding and self._waiting(self._keys.lanes(queue)) + adding > most:
-                raise queue_full(queue, most, adding)
+                raise QueueFullError.no_room(queue, most, adding)
 
     def _waiting(self, lanes: Sequence[Lane]) -> int:
         calls = []
@@ -247,21 +247,6 @@ class Runner:
                 raise reply
             waiting += reply
         return waiting
-
-
-def queue_full(queue: str, most: int, adding: int) -> QueueFullError:
-    """Return the error of a queue that hasn't room for `adding` more."""
-    if adding > most:
-        return QueueFullError(
-            f"{adding} messages at once don't fit into queue {queue!r}, whose max_length is "
-            f"{most}, and nothing was sent; send smaller batches",
-            queue=queue,
-        )
-    return QueueFullError(
-        f"queue {queue!r} is full: its max_length is {most}, and {adding} more would go beyond "
-        f"it, so nothing was sent; try again later, or let the queue block (overflow='block')",
-        queue=queue,
-    )
 
 
 def _by_slot(drafts: Sequence[Draft]) -> list[list[Draft]]:

@@ -135,6 +135,22 @@ class QueueFullError(BrokerError):
         self.queue = queue
         super().__init__(text)
 
+    @classmethod
+    def no_room(cls, queue: str, bound: int, adding: int) -> QueueFullError:
+        """Return the error of a queue of `bound` that hasn't room for `adding` messages more."""
+        if adding > bound:
+            return cls(
+                f"{adding} messages at once don't fit into queue {queue!r}, whose max_length is "
+                f"{bound}, and nothing was sent; send smaller batches",
+                queue=queue,
+            )
+        return cls(
+            f"queue {queue!r} is full: its max_length is {bound}, and {adding} more would go "
+            f"beyond it, so nothing was sent; try again later, or let the queue block "
+            f"(overflow='block')",
+            queue=queue,
+        )
+
 
 class AlreadySentError(BrokerError):
     """A task of that id is waiting, running, or was finished a moment ago; it wasn't sent again."""

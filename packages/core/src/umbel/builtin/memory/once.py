@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from umbel.builtin.bounds import added, queue_full
+from umbel.builtin.bounds import added
 from umbel.builtin.memory.envelopes import read
 from umbel.builtin.memory.expiring import ExpiringMap
 from umbel.builtin.memory.queues import Entry
-from umbel.errors import AlreadySentError
+from umbel.errors import AlreadySentError, QueueFullError
 from umbel.messages import Message, OnConflict
 
 
@@ -125,4 +125,4 @@ def check_room(
     """See that there is room for one more in each of `queues`. Raises: QueueFullError."""
     for queue, adding in added(bounds, queues).items():
         if waiting(queue) + adding > bounds[queue]:
-            raise queue_full(queue, bounds[queue], adding)
+            raise QueueFullError.no_room(queue, bounds[queue], adding)

@@ -11,11 +11,12 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from umbel.builtin.bounds import added, queue_full
+from umbel.builtin.bounds import added
 from umbel.builtin.sqlite.errors import UndoError
 from umbel.builtin.sqlite.rows import MESSAGE_COLUMNS, ONCE, message_row, read_message, read_receipt
 from umbel.builtin.sqlite.schema import DELAYED, HELD, READY
 from umbel.builtin.sqlite.transactions import INSERT
+from umbel.errors import QueueFullError
 from umbel.messages import Delivery, Message, OnConflict
 
 #: Seconds from one sweep to the next of a handle that sends.
@@ -69,7 +70,7 @@ class FullError(UndoError):
     def __init__(self, queue: str, bound: int, adding: int):
         super().__init__(queue)
         #: What the sender is told.
-        self.told = queue_full(queue, bound, adding)
+        self.told = QueueFullError.no_room(queue, bound, adding)
 
 
 class Parcel(NamedTuple):
