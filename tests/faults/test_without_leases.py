@@ -119,6 +119,7 @@ def test_poison_is_a_dead_letter_and_the_good_around_it_succeed(project: Directo
 
     assert [each.get(timeout=30) for each in (*first, *rest)] == [f"g{i}" for i in range(60)]
     assert isinstance(error, WorkerLostError)
+    wait_for(app.broker.dead_letters, 30, worker.tell)
     (letter,) = app.broker.dead_letters()
     assert (letter.message.id, letter.kind) == (poison.id, "poison")
     begun = project.ledger("begin")
