@@ -115,7 +115,7 @@ def test_a_task_that_kills_its_process_is_a_dead_letter_after_three_times(
     assert [result.get(timeout=60) for result in good] == [f"g{i}" for i in range(100)]
     assert project.ledger("begin")["poison"] == 3
     # Its result is stored first: a crash in between repeats the burial, and loses none.
-    wait_for(lambda: project.app.broker.dead_letters(), 30, worker.tell)
+    wait_for(project.app.broker.dead_letters, 30, worker.tell)
     (dead,) = project.app.broker.dead_letters()
     assert dead.message.id == poison.id
     assert max(project.ledger("begin")[f"g{i}"] for i in range(100)) == 1
