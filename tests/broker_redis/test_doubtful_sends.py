@@ -59,3 +59,17 @@ def test_a_batch_that_was_taken_whole_is_known_while_it_is_held(broker, open_bro
 
     assert broker.send_once(sent) == [each.id for each in sent]
     assert broker.stats("q").ready == 0
+
+
+def test_a_batch_that_was_taken_and_given_back_is_known(broker, open_broker, redis_server):
+    sent = messages(3)
+    drafts = [broker._sender._draft(each, time.time()) for each in sent]
+    broker._sender._push(drafts)
+    broker._sender._doubt(drafts)
+    other = open_broker(redis_server.url)
+    first, *others = other.receive(["q"], max_messages=3, wait_s=0)
+    other.nack([first], delay_s=60)
+    other.nack(others)
+
+    assert broker.send_once(sent) == [each.id for each in sent]
+    assert (broker.stats("q").ready, broker.stats("q").delayed) == (2, 1)

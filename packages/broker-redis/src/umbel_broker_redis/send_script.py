@@ -22,9 +22,10 @@ local request = cmsgpack.unpack(ARGV[1])
 local at = now(request.now)
 local function key(number) return KEYS[number] end
 
--- Returns what is held of a lane, without the marks that deliveries make.
+-- Returns what is or was held of a lane, without the marks that deliveries make.
 local held_of = {}
-local function held(own)
+local function held(item)
+  local own = item.own
   local found = held_of[own]
   if found then return found end
   found = {}
@@ -37,6 +38,9 @@ local function held(own)
     add(redis.call('HVALS', own .. 'pending:' .. consumer))
     add(redis.call('LRANGE', own .. 'claimed:' .. consumer, 0, -1))
   end
+  -- What was given back since is at the head again, or waits for its next try.
+  add(redis.call('LRANGE', key(item.ready), -1000, -1))
+  add(redis.call('ZRANGE', key(item.delayed), 0, 999))
   held_of[own] = found
   return found
 end
@@ -56,7 +60,7 @@ end
 
 local function is_stored(item)
   if waits_still(item) or redis.call('ZSCORE', key(item.delayed), item.doubted) then return true end
-  return held(item.own)[string.sub(item.doubted, 2)] ~= nil
+  return held(item)[string.sub(item.doubted, 2)] ~= nil
 end
 
 -- Returns where the known message waits; '1' where it is held or finished; false: unknown.
