@@ -53,6 +53,25 @@ def tell_all(worker: WorkerProcess, signum: int) -> list[int]:
     return pids
 
 
+def freeze(project: Project, worker: WorkerProcess) -> list[int]:
+    """Stop a node at a moment when it isn't inside a transaction, which would stop all others."""
+    while True:
+        pids = tell_all(worker, signal.SIGSTOP)
+        if not project.database.exists() or is_writable(project.database):
+            return pids
+        tell_all(worker, signal.SIGCONT)
+
+
+def is_writable(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=1, isolation_level=None)) as cx:
+        try:
+            cx.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        cx.execute("ROLLBACK")
+        return True
+
+
 def lease_ends_at(project: Project) -> float:
     """Return the end of the only node's lease; unix seconds."""
     with closing(sqlite3.connect(project.database, timeout=30)) as cx:
@@ -78,7 +97,7 @@ def test_what_a_frozen_node_ran_is_taken_over_and_its_late_outcome_refused(
         for key in keys
     ]
     wait_for(lambda: set(project.ledger("begin")) == set(keys))
-    frozen = tell_all(late, signal.SIGSTOP)
+    frozen = freeze(project, late)
     try:
         other = project.worker("-c", "2")
         pids = [result.get(timeout=60) for result in results]
@@ -105,7 +124,7 @@ def test_a_node_that_is_frozen_while_there_is_no_other_goes_on_where_it_stood(
     worker = project.worker("-c", "2")
     results = [project.app.send_task("tasks.who", (str(i), 0.2)) for i in range(6)]
     wait_for(lambda: len(project.ledger("begin")) >= 2)
-    tell_all(worker, signal.SIGSTOP)
+    freeze(project, worker)
     wait_for(lambda: time.time() > lease_ends_at(project) + 0.2)
     tell_all(worker, signal.SIGCONT)
 
