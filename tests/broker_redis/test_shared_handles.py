@@ -69,7 +69,7 @@ def test_looking_at_another_queue_does_not_forget_what_was_delivered(broker, rec
 def test_what_is_claimed_of_a_queue_that_is_not_asked_for_any_more_is_given_back(
     broker, open_broker, redis_server, monkeypatch
 ):
-    monkeypatch.setattr("umbel_broker_redis.waiting.LINGER_S", 3600.0)
+    monkeypatch.setattr("umbel_broker_redis.lingering.LINGER_S", 3600.0)
     sender = open_broker(redis_server.url)
     monkeypatch.setattr("umbel_broker_redis.waiting._LONG_S", 0.0)
     assert broker.receive(["a", "b"], max_messages=1, wait_s=0.2) == []
@@ -86,7 +86,7 @@ def test_what_comes_over_a_lost_connection_goes_to_others_while_its_consumer_is_
     other = open_broker(redis_server.url)
     running = Running(lambda: broker.receive(["a", "b"], max_messages=1, wait_s=60))
     wait_for(lambda: sum(each["cmd"] == "blmove" for each in redis.client_list()) == 8, 10)
-    links = {(link.lane.queue, link.lane.step): link for link in broker._watch._links.values()}
+    links = {(link.lane.queue, link.lane.step): link for link in broker._watch._lines.waiting()}
     # Redis is never told of the end of one connection; another one is told of.
     left_open = os.dup(links["a", 0].connection.fileno())
     try:
@@ -95,7 +95,7 @@ def test_what_comes_over_a_lost_connection_goes_to_others_while_its_consumer_is_
             running.result(10)
         other.send([message("first", "b")])
         assert names(broker.receive(["a", "b"], max_messages=1, wait_s=10)) == ["first"]
-        wait_for(lambda: time.monotonic() > broker._watch._lingers_since + 0.1, 10)
+        wait_for(lambda: time.monotonic() > broker._watch._lingering.since + 0.1, 10)
         other.send([message("late", "a")])
         assert names(other.receive(["a"], max_messages=1, wait_s=15)) == ["late"]
     finally:

@@ -12,7 +12,7 @@ from tcp_proxy import TcpProxy
 
 from umbel.errors import BrokerUnavailableError
 from umbel.messages import Message
-from umbel_broker_redis import waiting
+from umbel_broker_redis import lingering as linger
 from umbel_testing.kit import Running
 
 
@@ -35,7 +35,7 @@ def started(work):
 @pytest.fixture
 def lingering(monkeypatch):
     """Let other lanes wait for long while a consumer is away with a message."""
-    monkeypatch.setattr(waiting, "LINGER_S", 2.0)
+    monkeypatch.setattr(linger, "LINGER_S", 2.0)
 
 
 def test_a_waiting_connection_that_only_redis_has_lost_is_found_dead(redis_server, open_broker):
@@ -96,7 +96,7 @@ def test_two_threads_that_ask_at_once_are_both_told_what_is_held(broker, monkeyp
 def test_what_was_claimed_in_an_outage_goes_to_others_though_its_claimer_is_away(
     redis_server, open_broker, monkeypatch
 ):
-    monkeypatch.setattr(waiting, "LINGER_S", 0.5)
+    monkeypatch.setattr(linger, "LINGER_S", 0.5)
     proxy = TcpProxy(redis_server.port)
     try:
         away = open_broker(redis_server.url_of(0, proxy.port))

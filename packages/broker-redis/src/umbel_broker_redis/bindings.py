@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from umbel.messages import Message
 from umbel_broker_redis.keys import SEPARATOR, Keys
-from umbel_redis_client import Call, Client, ReplyError, pack
+from umbel_redis_client import Call, Client, raised
 
 
 class Bindings:
@@ -31,19 +31,13 @@ class Bindings:
             return
         calls = []
         for (exchange, queue), routing_key in new.items():
-            calls.append(_sadd(self._keys.queues, queue))
+            calls.append(Call.of("SADD", self._keys.queues, queue))
             if exchange:  # the default exchange needs none
                 member = f"{routing_key}{SEPARATOR}{SEPARATOR}{queue}"
-                calls += [_sadd(key, member) for key in self._keys.binding(exchange)]
-        for reply in self._client.pipeline(calls):
-            if isinstance(reply, ReplyError):
-                raise reply
+                calls += [Call.of("SADD", key, member) for key in self._keys.binding(exchange)]
+        raised(self._client.pipeline(calls))
         known.update(new)
 
     def forget(self) -> None:
         """Tell again: the server may have been started anew, without what was told."""
         self._known.clear()
-
-
-def _sadd(key: str, member: str) -> Call:
-    return Call(key.encode(), pack(("SADD", key, member)))

@@ -4,44 +4,30 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from umbel.clock import Clock, SystemClock
-from umbel.errors import BrokerError, BrokerUnavailableError, ConfigError
+from umbel.clock import Clock
+from umbel.errors import ConfigError
 from umbel.ids import new_id
-from umbel.interfaces.broker import Broker, Capability
-from umbel.messages import (
-    Burial,
-    DeadLetter,
-    Delayed,
-    Delivery,
-    Malformed,
-    Message,
-    OnConflict,
-    QueueStats,
-)
+from umbel.interfaces.broker import Capability
+from umbel.messages import Burial, Delivery, Message, OnConflict
 from umbel_broker_redis.claims import claimed_field, forget_settled
 from umbel_broker_redis.consumed import Consumed
-from umbel_broker_redis.dead_letters import DeadLetters
-from umbel_broker_redis.delays import Delays
+from umbel_broker_redis.deliveries import delivery_of
 from umbel_broker_redis.envelope import Codec
-from umbel_broker_redis.inspection import Inspector
-from umbel_broker_redis.keys import STEPS, Keys, Lane
+from umbel_broker_redis.keys import STEPS, Lane
 from umbel_broker_redis.leases import Leases, fields_of
-from umbel_broker_redis.pauses import Pauses
+from umbel_broker_redis.manageable import Manageable
 from umbel_broker_redis.receiving import Fetcher, Look
 from umbel_broker_redis.requests import Terms
 from umbel_broker_redis.sending import Sender
 from umbel_broker_redis.settling import Settler
 from umbel_broker_redis.waiting import Watch
-from umbel_redis_client import FAILED, Call, Client, Failures, parse_url
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from umbel_redis_client import FAILED, Call, parse_url
 
 #: Options that are the broker's own.
 _OWN_OPTIONS: Final = frozenset({"priority_order", "priority_steps", "queue_order_strategy"})
@@ -52,7 +38,7 @@ ANONYMOUS_LEASE_S: Final = 60.0
 _ENSURE_PART: Final = 0.5
 
 
-class RedisBroker(Broker):
+class RedisBroker(Manageable):
     """Messages in the lists of a Redis, held in hashes from `receive` to `ack`."""
 
     capabilities = frozenset(
@@ -74,22 +60,14 @@ class RedisBroker(Broker):
 
     def __init__(self, url: str, *, options: Mapping[str, Any], clock: Clock):
         address = parse_url(url, options, ignored=_OWN_OPTIONS)
-        self._client = Client(address)
-        self._failures = Failures(BrokerError, BrokerUnavailableError, f"Redis at {address.shown}")
-        self._clock = clock
-        self._has_own_clock = not isinstance(clock, SystemClock)
-        keys = self._keys = Keys(address.prefix, is_cluster=self._client.is_cluster)
         given = {**options, **dict(parse_qsl(urlsplit(url).query))}
-        codec = Codec(celery_priorities=_keeps_celerys_order(given))
+        super().__init__(address, Codec(celery_priorities=_keeps_celerys_order(given)), clock)
+        keys, codec = self._keys, self._codec
         mark = os.urandom(4).hex()
         self._sender = Sender(self._client, keys, codec)
         self._fetcher = Fetcher(self._client, codec, mark)
         self._settler = Settler(self._client, keys)
         self._leases = Leases(self._client, keys, codec, self._settler)
-        self._inspector = Inspector(self._client, keys, codec)
-        self._dead = DeadLetters(self._client, keys, codec)
-        self._delays = Delays(self._client, keys, codec)
-        self._pauses = Pauses(self._client, keys)
         self._watch = Watch(self._client, keys)
         self._node = self._consumer = f"anonymous-{new_id()}"
         self._lease_s = ANONYMOUS_LEASE_S
@@ -97,6 +75,8 @@ class RedisBroker(Broker):
         #: By the clock's monotonic time: when this consumer looks for its node's lease again.
         self._ensure_at = 0.0
         self._consumed = Consumed(self._client, keys)
+        #: What was asked for last.
+        self._asked: tuple[tuple[str, ...], tuple[Lane, ...]] = (), ()
         #: How often something came, or may have come, from a lane; and what that was when nothing
         #: of it was held.
         self._touched: Counter[Lane] = Counter()
@@ -141,21 +121,37 @@ class RedisBroker(Broker):
             raise ValueError("receive needs the name of at least one queue")
         if max_messages < 1:
             raise ValueError(f"max_messages={max_messages!r} must be 1 or more")
-        names = dict.fromkeys(queues)
-        lanes = [self._keys.lane(queue, step) for queue in names for step in STEPS]
+        lanes = self._lanes_of(queues)
         try:
-            self._ensure_lease()
-            self._consumed.tell(names)
+            self._get_ready(queues)
             if wait_s <= 0:
                 return self._watch.glance(partial(self._glance, lanes, max_messages))
             look = partial(self._look_along, lanes, max_messages)
             return self._watch.wait(lanes, self._consumer, look, self._deliver, wait_s)
         except FAILED as exc:
-            self._watch.doubt()
-            self._ensure_at = 0.0  # a server that was started anew knows nothing of us
-            self._consumed.forget()
-            self._touched.update(lanes)
+            self._be_unsure_of(lanes)
             raise self._failures.told(exc) from exc
+
+    def _lanes_of(self, queues: Sequence[str]) -> tuple[Lane, ...]:
+        """Return the lanes of `queues`, the same tuple for those of the last time."""
+        asked, lanes = self._asked
+        if asked != tuple(queues):
+            names = dict.fromkeys(queues)
+            lanes = tuple(self._keys.lane(queue, step) for queue in names for step in STEPS)
+            self._asked = tuple(queues), lanes
+        return lanes
+
+    def _get_ready(self, queues: Sequence[str]) -> None:
+        """See to it that others know who receives, and from where."""
+        self._ensure_lease()
+        self._consumed.tell(queues)
+
+    def _be_unsure_of(self, lanes: Sequence[Lane]) -> None:
+        """Note that something may have been handed out in vain."""
+        self._watch.doubt()
+        self._ensure_at = 0.0  # a server that was started anew knows nothing of us
+        self._consumed.forget()
+        self._touched.update(lanes)
 
     def _look_along(
         self, lanes: Sequence[Lane], limit: int, along: Sequence[Call], takes: bool
@@ -194,9 +190,10 @@ class RedisBroker(Broker):
 
     def _deliver(self, lane: Lane, entry: bytes) -> Delivery:
         """Make a delivery of what was claimed; later looks are told that it was delivered."""
-        self._delivered[claimed_field(entry)] = lane
+        field = claimed_field(entry)
+        self._delivered[field] = lane
         self._touched[lane] += 1
-        return self._fetcher.claimed(lane, entry, self._consumer)
+        return delivery_of(entry, field, lane, self._consumer, self._codec)
 
     def _ensure_lease(self) -> None:
         """See to it that there is a lease to hold messages under, now and then."""
@@ -238,6 +235,33 @@ class RedisBroker(Broker):
         )
         forget_settled(self._delivered, deliveries)
         return lost
+
+    def settle_and_receive(
+        self,
+        deliveries: Sequence[Delivery],
+        follow_ups: Sequence[Message],
+        queues: Sequence[str],
+        *,
+        max_messages: int,
+    ) -> tuple[Sequence[Delivery], Sequence[Delivery]]:
+        """Settle, and in the same exchange take what is there or begin to wait for it.
+
+        In a Cluster, and where something is to be sent, it settles alone.
+        """
+        if follow_ups or not deliveries or self._client.is_cluster:
+            return self.settle(deliveries, follow_ups), ()
+        acks = self._settler.acks(deliveries, window_s=self.once_window_s)
+        lanes = self._lanes_of(queues)
+        look = partial(self._look_along, lanes, max_messages)
+        try:
+            self._get_ready(queues)
+            replies, taken = self._watch.settle(acks.calls(), lanes, self._consumer, look)
+            lost = self._settler.lost(acks, replies)
+        except FAILED as exc:
+            self._be_unsure_of(lanes)
+            raise self._failures.told(exc) from exc
+        forget_settled(self._delivered, deliveries)
+        return lost, taken
 
     def nack(self, deliveries: Sequence[Delivery], *, delay_s: float = 0.0) -> None:
         """Give `deliveries` back unrun, at their old place, to be received after `delay_s`."""
@@ -298,70 +322,6 @@ class RedisBroker(Broker):
         """End the node's lease and give back all that its consumers still hold."""
         self._do(self._leases.leave, node, now=self._now())
 
-    # -- inspection ---------------------------------------------------------------------------
-
-    def queues(self) -> Sequence[str]:
-        """Return the names of all queues that hold or held messages, sorted."""
-        return self._do(self._inspector.queues)
-
-    def stats(self, queue: str) -> QueueStats:
-        """Return how `queue` stands."""
-        return self._do(self._inspector.stats, queue, now=self._now())
-
-    def peek(
-        self, queue: str, *, limit: int = 10, offset: int = 0
-    ) -> Sequence[Message | Malformed]:
-        """Return what is ready, next first, then what is delayed, next due first."""
-        return self._do(self._inspector.peek, queue, limit=limit, offset=offset, now=self._now())
-
-    def purge(self, queue: str) -> int:
-        """Drop all that waits in `queue`, the delayed included; returns how many."""
-        return self._do(self._inspector.purge, queue)
-
-    def delayed(
-        self, queue: str | None = None, *, limit: int = 100, offset: int = 0
-    ) -> Sequence[Delayed]:
-        """Return what waits for its time, next due first."""
-        return self._do(self._delays.delayed, queue, limit=limit, offset=offset, now=self._now())
-
-    def promote(self, receipts: Sequence[str]) -> int:
-        """Make delayed messages ready now; returns how many."""
-        return self._do(self._delays.promote, receipts, now=self._now())
-
-    def drop_delayed(self, receipts: Sequence[str]) -> int:
-        """Remove delayed messages for good; returns how many."""
-        return self._do(self._delays.drop, receipts, now=self._now())
-
-    def pause(self, queue: str) -> None:
-        """Hand out nothing of `queue` any more, fleet-wide, until `resume`."""
-        self._do(self._pauses.pause, queue)
-
-    def resume(self, queue: str) -> None:
-        """Hand out messages of `queue` again."""
-        self._do(self._pauses.resume, queue)
-
-    def paused(self) -> Sequence[str]:
-        """Return the names of the queues that are paused, sorted."""
-        return self._do(self._pauses.paused)
-
-    # -- dead letters -------------------------------------------------------------------------
-
-    def dead_letters(
-        self, queue: str | None = None, *, limit: int = 100, offset: int = 0
-    ) -> Sequence[DeadLetter]:
-        """Return dead letters, newest first."""
-        return self._do(self._dead.dead_letters, queue, limit=limit, offset=offset)
-
-    def drop_dead(self, receipts: Sequence[str]) -> int:
-        """Remove dead letters for good; returns how many."""
-        return self._do(self._dead.drop_dead, receipts)
-
-    def replay(self, replays: Sequence[tuple[str, Message]]) -> Sequence[str]:
-        """Send a message in the place of each dead letter; return receipts of what was gone."""
-        if not replays:
-            return ()
-        return self._do(self._dead.replay, replays, at=self._clock.time(), now=self._now())
-
     # -- the handle ---------------------------------------------------------------------------
 
     def interrupt(self) -> None:
@@ -376,16 +336,6 @@ class RedisBroker(Broker):
         """Free all connections. Held deliveries stay held until their lease ends."""
         self._watch.close()
         self._client.close()
-
-    def _now(self) -> str:
-        """Return the time for scripts: theirs, unless this handle's clock is one of its own."""
-        return str(round(self._clock.time() * 1000)) if self._has_own_clock else ""
-
-    def _do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return work(*args, **kwargs)
-        except FAILED as exc:
-            raise self._failures.told(exc) from exc
 
 
 def _keeps_celerys_order(options: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 from umbel.messages import Delivery
 from umbel_broker_redis.keys import Lane
 from umbel_broker_redis.receipts import Held
-from umbel_redis_client import Client, ReplyError, Script
+from umbel_redis_client import Client, Script, raised
 
 #: What fields of claimed entries begin with.
 CLAIMED: Final = "c"
@@ -89,6 +89,4 @@ def _keys(lane: Lane, consumer: str) -> tuple[str, str]:
 
 
 def _hold(client: Client, runs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> None:
-    for reply in client.scripts(_HOLD, runs):
-        if isinstance(reply, ReplyError):
-            raise reply
+    raised(client.scripts(_HOLD, runs))

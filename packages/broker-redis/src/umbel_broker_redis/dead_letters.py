@@ -23,7 +23,7 @@ from umbel_broker_redis.paging import Merged
 from umbel_broker_redis.queue_names import used_queues
 from umbel_broker_redis.receipts import by_lane
 from umbel_broker_redis.replaying import Replay, Replayer
-from umbel_redis_client import Call, Client, ReplyError, Script, pack
+from umbel_redis_client import Call, Client, Script, raised
 
 #: Most that one script buries or drops.
 _CHUNK: Final = 200
@@ -116,7 +116,7 @@ class DeadLetters:
         page = [
             _Place(lanes[each.source], each.member.decode()) for each in merged.page(limit, offset)
         ]
-        records = self._do([_call("HGET", place.lane.dead_records, place.id) for place in page])
+        records = self._do([Call.of("HGET", place.lane.dead_records, place.id) for place in page])
         return [
             self._letter(place, record)
             for place, record in zip(page, records, strict=True)
@@ -134,7 +134,7 @@ class DeadLetters:
             for lane, some in ids.items()
             for start in range(0, len(some), _CHUNK)
         ]
-        return sum(_raised(self._client.scripts(_DROP, runs))) if runs else 0
+        return sum(raised(self._client.scripts(_DROP, runs))) if runs else 0
 
     def replay(self, replays: Sequence[tuple[str, Message]], *, at: float, now: str) -> list[str]:
         """Send a message in the place of each dead letter; return the receipts of what was gone.
@@ -179,7 +179,7 @@ class DeadLetters:
         return _Place(self._keys.lane(queue, int(step)), letter)
 
     def _do(self, calls: Sequence[Call]) -> list[Any]:
-        return _raised(self._client.pipeline(calls))
+        return raised(self._client.pipeline(calls))
 
 
 def _reason(burial: Burial) -> bytes:
@@ -210,14 +210,3 @@ def _read_record(record: bytes) -> tuple[float, str, str, dict[str, Any], bytes]
         return int(died_at) / 1000, str(reason), str(kind), dict(known), raw
     except (ValueError, TypeError, RecursionError):
         return 0.0, "its record is damaged", DeathKind.MALFORMED, {}, record
-
-
-def _call(command: str, key: str, *args: str) -> Call:
-    return Call(key.encode(), pack((command, key, *args)))
-
-
-def _raised(replies: list[Any]) -> list[Any]:
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            raise reply
-    return replies

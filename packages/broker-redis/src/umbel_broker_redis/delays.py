@@ -21,7 +21,7 @@ from umbel_broker_redis.keys import STEPS, Keys, Lane
 from umbel_broker_redis.lua import MAKE_READY, NOW, ONCE_KEY
 from umbel_broker_redis.paging import Merged
 from umbel_broker_redis.queue_names import used_queues
-from umbel_redis_client import Call, Client, ReplyError, Script, pack
+from umbel_redis_client import Call, Client, Script, raised
 
 #: Entries of one time that are read at once to find those that are meant.
 _READ: Final = 100
@@ -203,17 +203,12 @@ class Delays:
 
     def _read_entries(self, places: Sequence[tuple[_Time, int]]) -> list[list[bytes]]:
         calls = [
-            Call(
-                key := time.lane.delayed.encode(),
-                pack(("ZRANGEBYSCORE", key, time.score, time.score, "LIMIT", start, _READ)),
+            Call.of(
+                "ZRANGEBYSCORE", time.lane.delayed, time.score, time.score, "LIMIT", start, _READ
             )
             for time, start in places
         ]
-        replies = self._client.pipeline(calls)
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                raise reply
-        return replies
+        return raised(self._client.pipeline(calls))
 
     def _read(self, receipt: str) -> tuple[_Time, str] | None:
         """Return the time and the digest that `receipt` names; None: it is none of ours."""

@@ -56,11 +56,6 @@ def _is_number(text: bytes) -> bool:
     return text.isdigit() and len(text) <= _MOST_DIGITS
 
 
-def mark_once(envelope: bytes, key: str) -> bytes:
-    """Return the entry of a message that is known by `key`."""
-    return b'%b0:0:%b",%b' % (_HEAD, key.encode().hex().encode(), envelope[1:])
-
-
 def mark_of(once: str) -> str:
     """Return how a mark writes the key `once`."""
     return once.encode().hex()

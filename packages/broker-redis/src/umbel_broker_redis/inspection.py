@@ -12,7 +12,7 @@ from umbel_broker_redis.keys import Keys, Lane
 from umbel_broker_redis.lua import NOW, ONCE_KEY
 from umbel_broker_redis.paging import Merged
 from umbel_broker_redis.queue_names import bound_queues, used_queues
-from umbel_redis_client import Call, Client, ReplyError, Script, pack
+from umbel_redis_client import Call, Client, Script, raised
 
 #: KEYS: ready, delayed, consumers, dead. ARGV: now, what the keys of claimed and of pending begin
 #: with. Returns: see `_Depth`.
@@ -144,7 +144,7 @@ class Inspector:
             for command, key in (("RPOP", lane.ready), ("ZPOPMIN", lane.delayed))
         ]
         sizes = self._do(
-            [_call("LLEN" if command == "RPOP" else "ZCARD", key) for command, key, _ in sources]
+            [Call.of("LLEN" if command == "RPOP" else "ZCARD", key) for command, key, _ in sources]
         )
         return sum(
             self._drop(command, key, self._keys.once(lane, ""), size)
@@ -171,7 +171,7 @@ class Inspector:
             )
             for lane in self._keys.lanes(queue)
         ]
-        return [_Depth(*reply) for reply in _raised(self._client.scripts(_DEPTH, runs))]
+        return [_Depth(*reply) for reply in raised(self._client.scripts(_DEPTH, runs))]
 
     def _ages_s(self, depth: _Depth, queue: str) -> list[float]:
         """Return how many seconds the oldest of a lane have waited, as far as one can tell."""
@@ -211,10 +211,10 @@ class Inspector:
                     continue
                 limit -= count
                 if isinstance(ranks, int):
-                    calls.append(_call("LRANGE", lane.ready, -start - count, -start - 1))
+                    calls.append(Call.of("LRANGE", lane.ready, -start - count, -start - 1))
                 else:
                     page = ranks[start : start + count]
-                    calls += [_call("ZRANGE", lane.delayed, rank, rank) for rank in page]
+                    calls += [Call.of("ZRANGE", lane.delayed, rank, rank) for rank in page]
         return [entry for reply in self._do(calls) for entry in reply[::-1]]
 
     def _handed_back(self, lanes: Sequence[Lane], depths: Sequence[_Depth]) -> list[list[int]]:
@@ -223,20 +223,9 @@ class Inspector:
         runs = [((lanes[index].delayed,), (depths[index].due,)) for index in some]
         found: list[list[int]] = [[] for _ in lanes]
         if runs:
-            for index, ranks in zip(some, _raised(self._client.scripts(_BACK, runs)), strict=True):
+            for index, ranks in zip(some, raised(self._client.scripts(_BACK, runs)), strict=True):
                 found[index] = ranks[::-1]
         return found
 
     def _do(self, calls: Sequence[Call]) -> list[Any]:
-        return _raised(self._client.pipeline(calls))
-
-
-def _call(command: str, key: str, *args: str | int) -> Call:
-    return Call(key.encode(), pack((command, key, *args)))
-
-
-def _raised(replies: list[Any]) -> list[Any]:
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            raise reply
-    return replies
+        return raised(self._client.pipeline(calls))

@@ -10,17 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from umbel.messages import Delivery
 from umbel_broker_redis.claims import claimed_field, hold_claimed
-from umbel_broker_redis.entries import read_entry
+from umbel_broker_redis.deliveries import delivery_of
 from umbel_broker_redis.envelope import Codec
 from umbel_broker_redis.keys import STEPS, Keys, Lane
 from umbel_broker_redis.lua import NOW, WHOLE
-from umbel_broker_redis.receipts import Receipt, write_receipt
 from umbel_broker_redis.settling import Settler
-from umbel_redis_client import Call, Client, ReplyError, Script, pack
+from umbel_redis_client import Call, Client, Script, raised
 
 #: Seconds for which the leavings of an ended process are looked through again: Redis may have
 #: handed something to its connection before it noticed the end.
@@ -139,9 +138,9 @@ class Leases:
             delivered: Fields of the claimed entries that count; None: all do. A consumer of this
                 process hasn't seen the others yet: their replies are under way to it.
         """
-        claims = [_call("LRANGE", lane.claimed(consumer), "0", "-1") for lane in lanes]
-        calls = [_call("HGETALL", lane.pending(consumer)) for lane in lanes]
-        replies = [_checked(reply) for reply in self._client.pipeline(claims + calls)]
+        claims = [Call.of("LRANGE", lane.claimed(consumer), "0", "-1") for lane in lanes]
+        calls = [Call.of("HGETALL", lane.pending(consumer)) for lane in lanes]
+        replies = raised(self._client.pipeline(claims + calls))
         found: dict[tuple[Lane, str], bytes] = {}
         for lane, entries in zip(lanes, replies, strict=False):
             fields = {claimed_field(entry): entry for entry in entries}
@@ -152,18 +151,9 @@ class Leases:
             for field, entry in zip(flat[::2], flat[1::2], strict=True):
                 found[lane, field.decode()] = entry
         return [
-            self._delivery(lane, field, entry, consumer) for (lane, field), entry in found.items()
+            delivery_of(entry, field, lane, consumer, self._codec)
+            for (lane, field), entry in found.items()
         ]
-
-    def _delivery(self, lane: Lane, field: str, raw: bytes, consumer: str) -> Delivery:
-        entry = read_entry(raw)
-        return Delivery(
-            message=self._codec.decode(entry.envelope, lane.queue),
-            queue=lane.queue,
-            receipt=write_receipt(Receipt(lane.step, field, consumer, entry.once)),
-            token=entry.deliveries + 1,
-            strikes=entry.strikes,
-        )
 
     def recover_consumer(
         self,
@@ -225,9 +215,8 @@ class Leases:
     def _recover_node(self, node: str, *, now: str, is_frozen: bool) -> int:
         consumers: dict[str, None] = {}
         lanes = self._lanes()
-        calls = [_call("HGETALL", lane.consumers) for lane in lanes]
-        for reply in self._client.pipeline(calls):
-            flat = _checked(reply)
+        calls = [Call.of("HGETALL", lane.consumers) for lane in lanes]
+        for flat in raised(self._client.pipeline(calls)):
             consumers.update(
                 (consumer.decode(), None)
                 for consumer, owner in zip(flat[::2], flat[1::2], strict=True)
@@ -260,7 +249,7 @@ class Leases:
             hold_claimed(self._client, [(lane, consumer) for lane in lanes])
             count += sum(self._recover_lane(lane, consumer, now=now, struck={}) for lane in lanes)
             if float(score) <= time.time() * 1000:
-                self._client.pipeline([_call("HDEL", lane.consumers, consumer) for lane in lanes])
+                self._client.pipeline([Call.of("HDEL", lane.consumers, consumer) for lane in lanes])
                 self._client.call(gone, "ZREM", gone, member)
         return count
 
@@ -273,19 +262,9 @@ class Leases:
     def _lanes_of(self, consumer: str) -> list[Lane]:
         """Return the lanes that know `consumer`: only there it may hold something."""
         lanes = self._lanes()
-        calls = [_call("HEXISTS", lane.consumers, consumer) for lane in lanes]
-        replies = self._client.pipeline(calls)
-        return [lane for lane, reply in zip(lanes, replies, strict=True) if _checked(reply)]
-
-
-def _call(command: str, key: str, *args: str) -> Call:
-    return Call(key.encode(), pack((command, key, *args)))
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ReplyError):
-        raise reply
-    return reply
+        calls = [Call.of("HEXISTS", lane.consumers, consumer) for lane in lanes]
+        replies = raised(self._client.pipeline(calls))
+        return [lane for lane, reply in zip(lanes, replies, strict=True) if reply]
 
 
 def fields_of(receipts: Iterable[tuple[str, float]]) -> dict[str, float]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import select
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from umbel_broker_redis.keys import Lane
-from umbel_redis_client import Client, ConnectionLostError, ReplyError, pack
+from umbel_redis_client import Call, Client, ConnectionLostError, ReplyError, pack
 
 #: Seconds after the end of a block within which its reply must have come: else the connection
 #: is dead, though nobody told.
@@ -36,29 +37,35 @@ class Link:
         self.since = 0.0
         #: It was told to end; its reply is under way.
         self.is_ending = False
+        #: Its reply came together with others, so that the socket has nothing more to tell.
+        self.came_early = False
 
     @property
     def waits(self) -> bool:
         """Whether a message may be claimed by it."""
         return self.until is not None and not self.is_ending
 
-    def begin(self, claimed: str, block_s: float) -> None:
-        """Begin to wait in Redis."""
+    def begin(self, claimed: str, block_s: float, calls: Sequence[Call] = ()) -> list[Any]:
+        """Begin to wait in Redis, in one go after `calls`; return the replies to those."""
         if self.is_ending:
             self.end()
         args = ("BLMOVE", self.lane.ready, claimed, "RIGHT", "LEFT", f"{block_s:.3f}")
-        self.connection.send(pack(args))
+        self.connection.send(b"".join([*[call.data for call in calls], pack(args)]))
         self.since = time.monotonic()
         self.until = self.since + block_s + LATE_S
+        replies = [self.connection.read() for _ in calls]
+        self.came_early = bool(calls) and self.connection.has_data
+        return replies
 
     def end(self) -> bytes | None:
         """Read the last reply; return the entry that was claimed, if one was."""
         reply = self.connection.read()
-        self.until, self.is_ending = None, False
+        self.until, self.is_ending, self.came_early = None, False, False
         return self._entry(reply)
 
     def arrived(self) -> bytes | None:
         """Take the reply in, if it is there; return the entry that was claimed, if one was."""
+        self.came_early = False
         replies = self.connection.arrived()
         if not replies:
             return None
@@ -88,6 +95,10 @@ class Ear:
         #: Monotonic time since when an answer is due; None: none is.
         self._asked_at: float | None = None
 
+    def may_be_dead(self, now: float) -> bool:
+        """Tell whether it has been silent for so long that `told` is to see to that."""
+        return self._asked_at is not None or now - self._heard_at > _PING_EVERY_S
+
     def told(self) -> list[bytes]:
         """Return the payloads that have come. Raises: ConnectionLostError: it is dead."""
         replies = self.connection.arrived()
@@ -102,12 +113,49 @@ class Ear:
         return [reply[2] for reply in replies if isinstance(reply, list) and reply[0] == b"message"]
 
 
-def ready(numbers: Sequence[int], timeout_s: float) -> list[int]:
-    """Return which of these sockets can be read, waiting at most `timeout_s` for the first."""
-    timeout_s = max(timeout_s, 0.0)
-    if not hasattr(select, "poll"):  # Windows
-        return list(select.select(numbers, (), (), timeout_s)[0])
-    poller = select.poll()
-    for number in numbers:
-        poller.register(number, select.POLLIN)
-    return [number for number, _ in poller.poll(timeout_s * 1000)]
+class Bell:
+    """Ends a wait from another thread."""
+
+    def __init__(self) -> None:
+        self._heard, self._rung = ends = socket.socketpair()
+        for end in ends:
+            end.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the number of what to wait for."""
+        return self._heard.fileno()
+
+    def ring(self) -> None:
+        """End the wait, or the next one."""
+        try:
+            self._rung.send(b".")
+        except OSError:  # full, so it rings already; or closed
+            return
+
+    def hear(self) -> None:
+        """Take in that it has rung."""
+        self._heard.recv(1 << 10)
+
+    def close(self) -> None:
+        """Free both ends."""
+        self._heard.close()
+        self._rung.close()
+
+
+class Poller:
+    """Waits for sockets. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._poller: Any = None
+
+    def ready(self, numbers: list[int], timeout_s: float) -> list[int]:
+        """Return which of these sockets can be read, waiting at most `timeout_s` for the first."""
+        timeout_s = max(timeout_s, 0.0)
+        if not hasattr(select, "poll"):  # Windows
+            return list(select.select(numbers, (), (), timeout_s)[0])
+        if numbers != self._numbers:
+            self._numbers, self._poller = numbers, select.poll()
+            for number in numbers:
+                self._poller.register(number, select.POLLIN)
+        return [number for number, _ in self._poller.poll(timeout_s * 1000)]

@@ -58,15 +58,23 @@ end
 """
 )
 
+#: `unhex(text)`: the bytes that hexadecimal digits stand for.
+UNHEX: Final = """
+local function unhex(text)
+  return (string.gsub(text, '..', function(pair) return string.char(tonumber(pair, 16)) end))
+end
+"""
+
 #: `once_key(start, entry)`: the key by which a message that was sent once is known; else nil.
 #: `start` is what such keys begin with.
 ONCE_KEY: Final = (
     READ_MARK
+    + UNHEX
     + """
 local function once_key(start, entry)
   local _, _, once = read_mark(entry)
   if not once or once == '' then return nil end
-  return start .. string.gsub(once, '..', function(pair) return string.char(tonumber(pair, 16)) end)
+  return start .. unhex(once)
 end
 """
 )

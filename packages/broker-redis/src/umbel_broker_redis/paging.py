@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from umbel_redis_client import Call, Client, ReplyError, pack
+from umbel_redis_client import Call, Client, pack, raised
 
 #: Most that is read of a set at once, so that Redis isn't held up.
 _READ: Final = 1000
@@ -154,11 +154,7 @@ class Merged:
         return Call(key, pack((command, key, *args)))
 
     def _do(self, calls: Sequence[Call]) -> list[Any]:
-        replies = self._client.pipeline(calls)
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                raise reply
-        return replies
+        return raised(self._client.pipeline(calls))
 
 
 def _score(text: bytes) -> int:

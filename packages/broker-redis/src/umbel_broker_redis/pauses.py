@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from umbel_broker_redis.keys import Keys
-from umbel_redis_client import Call, Client, ReplyError, pack
+from umbel_redis_client import Call, Client, raised
 
 #: What those who wait for a queue are told: look again.
 _LOOK = b"look"
@@ -37,13 +37,8 @@ class Pauses:
         return sorted(member.decode("utf-8", "replace") for member in members)
 
     def _mark(self, queue: str, command: str, *args: str) -> None:
-        calls = [
-            Call(lane.paused.encode(), pack((command, lane.paused, *args)))
-            for lane in self._keys.lanes(queue)
-        ]
-        for reply in self._client.pipeline(calls):
-            if isinstance(reply, ReplyError):
-                raise reply
+        lanes = self._keys.lanes(queue)
+        raised(self._client.pipeline([Call.of(command, lane.paused, *args) for lane in lanes]))
 
     def _tell(self, queue: str) -> None:
         channel = self._keys.channel(queue)

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from umbel.messages import Delivery
-from umbel_broker_redis.claims import claimed_field
-from umbel_broker_redis.entries import read_entry
+from umbel_broker_redis.deliveries import delivery_of
 from umbel_broker_redis.envelope import Codec
 from umbel_broker_redis.keys import Lane
-from umbel_broker_redis.lua import FREE, NOW, READ_MARK, WHOLE
-from umbel_broker_redis.receipts import Receipt, write_receipt
+from umbel_broker_redis.lua import FREE, MAKE_READY, NOW, READ_MARK, WHOLE
 from umbel_redis_client import Call, Client, Script
 
 #: Keys of each lane: ready, delayed, consumers, claimed, pending, paused.
@@ -25,6 +23,7 @@ FETCH: Final = Script(
     + WHOLE
     + FREE
     + READ_MARK
+    + MAKE_READY
     + """
 local at, limit = now(ARGV[1]), tonumber(ARGV[2])
 local number, next_due = tonumber(ARGV[6]), -1
@@ -40,15 +39,7 @@ local function promote(ready, delayed)
     return
   end
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', at, 'LIMIT', 0, 1000)
-  for _, entry in ipairs(due) do
-    -- What was handed out before goes to its old place, all else behind what waits.
-    local back = string.match(entry, '^{"umbel":"(%d+):')
-    if back and back ~= '0' then
-      redis.call('RPUSH', ready, entry)
-    else
-      redis.call('LPUSH', ready, entry)
-    end
-  end
+  for _, entry in ipairs(due) do make_ready(ready, entry) end
   redis.call('ZREM', delayed, unpack(due))  -- last: should a push fail, none is lost
   next_due = 0  -- there may be more of them
 end
@@ -254,17 +245,6 @@ class Fetcher:
             len(deliveries) < limit,
         )
 
-    def claimed(self, lane: Lane, raw: bytes, consumer: str) -> Delivery:
-        """Return the delivery of an entry that `consumer` claimed while it waited in Redis."""
-        entry = read_entry(raw)
-        return Delivery(
-            message=self._codec.decode(entry.envelope, lane.queue),
-            queue=lane.queue,
-            receipt=write_receipt(Receipt(lane.step, claimed_field(raw), consumer, entry.once)),
-            token=entry.deliveries + 1,
-            strikes=entry.strikes,
-        )
-
     def _deliveries(
         self, lane: Lane, entries: list[bytes], consumer: str, first: int
     ) -> list[Delivery]:
@@ -273,17 +253,8 @@ class Fetcher:
         head, tail = f"{lane.step}/{self._mark}", f"//{consumer}"
         for number, raw in enumerate(entries, first):
             if raw.startswith(b'{"umbel'):
-                entry = read_entry(raw)
                 field = f"{self._mark}{number}"
-                deliveries.append(
-                    Delivery(
-                        message=decode(entry.envelope, queue),
-                        queue=queue,
-                        receipt=write_receipt(Receipt(lane.step, field, consumer, entry.once)),
-                        token=entry.deliveries + 1,
-                        strikes=entry.strikes,
-                    )
-                )
+                deliveries.append(delivery_of(raw, field, lane, consumer, self._codec))
             else:
                 deliveries.append(
                     Delivery(

@@ -17,7 +17,7 @@ from umbel_broker_redis.entries import mark_of
 from umbel_broker_redis.keys import Keys, Lane
 from umbel_broker_redis.receipts import Held, by_lane
 from umbel_broker_redis.send_script import SEND
-from umbel_redis_client import Call, Client, ReplyError, pack
+from umbel_redis_client import Call, Client, raised
 
 #: Milliseconds that a message stays known while nobody settles it, after its due time: a Celery
 #: worker that takes it from a shared queue leaves its key behind.
@@ -238,15 +238,8 @@ class Runner:
     def _waiting(self, lanes: Sequence[Lane]) -> int:
         calls = []
         for lane in lanes:
-            key = lane.ready.encode()
-            calls.append(Call(key, pack(("LLEN", lane.ready))))
-            calls.append(Call(key, pack(("ZCARD", lane.delayed))))
-        waiting = 0
-        for reply in self._client.pipeline(calls):
-            if isinstance(reply, ReplyError):
-                raise reply
-            waiting += reply
-        return waiting
+            calls += [Call.of("LLEN", lane.ready), Call.of("ZCARD", lane.delayed)]
+        return sum(raised(self._client.pipeline(calls)))
 
 
 def _by_slot(drafts: Sequence[Draft]) -> list[list[Draft]]:

@@ -13,7 +13,7 @@ from umbel_broker_redis.bindings import Bindings
 from umbel_broker_redis.envelope import Codec
 from umbel_broker_redis.keys import STEP_OF, Keys
 from umbel_broker_redis.requests import Draft, Runner, Terms
-from umbel_redis_client import Call, Client, ConnectionLostError, ReplyError, pack
+from umbel_redis_client import Call, Client, ConnectionLostError, pack, raised
 
 #: Messages that a handle remembers to be in doubt, and their bytes.
 _MOST_DOUBTED: Final = 10_000
@@ -58,18 +58,13 @@ class Sender:
         lists: dict[str, list[bytes]] = {}
         for draft in drafts:
             lists.setdefault(draft.lane.ready, []).append(draft.envelope)
-        calls = [
-            Call(ready.encode(), pack(("LPUSH", ready, *envelopes)))
-            for ready, envelopes in lists.items()
-        ]
+        calls = [Call.of("LPUSH", ready, *envelopes) for ready, envelopes in lists.items()]
         if len(calls) > 1 and not self._client.is_cluster:
             begin, end = Call(b"", pack(("MULTI",))), Call(b"", pack(("EXEC",)))
             calls = [begin, *calls, end]
-        for reply in self._client.pipeline(calls):
-            # What EXEC answers is a list: one may be refused there only.
-            for each in reply if isinstance(reply, list) else (reply,):
-                if isinstance(each, ReplyError):
-                    raise each
+        for reply in raised(self._client.pipeline(calls)):
+            if isinstance(reply, list):  # what EXEC answers: one may be refused there only
+                raised(reply)
 
     def send_once(self, messages: Sequence[Message], *, at: float, terms: Terms) -> list[str]:
         """Store those of `messages` that aren't known; return the ids of those that are.

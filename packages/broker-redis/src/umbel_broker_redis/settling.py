@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from umbel.messages import Delivery
 from umbel_broker_redis.claims import DROP_CLAIMED, hold_for
 from umbel_broker_redis.keys import Keys, Lane
-from umbel_broker_redis.lua import HANDED_BACK, NOW
+from umbel_broker_redis.lua import HANDED_BACK, NOW, UNHEX
 from umbel_broker_redis.receipts import Held, Receipt, by_lane
-from umbel_redis_client import Client, Script
+from umbel_redis_client import Call, Client, Run, Script, raised
 
 #: Most that one script gives back: it shall not hold up Redis for longer than a few milliseconds.
 _CHUNK: Final = 250
@@ -63,11 +63,9 @@ return acknowledge(KEYS[1], KEYS[2], fields, once, tonumber(ARGV[1]))
 _GIVE_BACK: Final = Script(
     NOW
     + HANDED_BACK
+    + UNHEX
     + """
 local at, given, shortest = now(ARGV[1]), 0, -1
-local function unhex(text)
-  return (string.gsub(text, '..', function(pair) return string.char(tonumber(pair, 16)) end))
-end
 for index = 3, #ARGV, 3 do
   local entry = redis.call('HGET', KEYS[3], ARGV[index])
   if entry then
@@ -92,6 +90,20 @@ return {given, shortest}
 )
 
 
+class Acks(NamedTuple):
+    """What acknowledges deliveries."""
+
+    groups: list[Held]
+    #: One for each of the groups.
+    runs: list[Run]
+    #: Those whose receipt is none of this broker's.
+    foreign: list[Delivery]
+
+    def calls(self) -> list[Call]:
+        """Return the commands."""
+        return [run.call() for run in self.runs]
+
+
 class Settler:
     """Acknowledges and gives back."""
 
@@ -100,20 +112,28 @@ class Settler:
 
     def ack(self, deliveries: Sequence[Delivery], *, window_s: float) -> list[Delivery]:
         """Drop `deliveries` for good; return those that weren't held any more."""
+        acks = self.acks(deliveries, window_s=window_s)
+        return self.lost(acks, self._client.pipeline(acks.calls()))
+
+    def acks(self, deliveries: Sequence[Delivery], *, window_s: float) -> Acks:
+        """Return what drops `deliveries` for good."""
         groups = by_lane(self._keys, deliveries)
-        plain = [group for group in groups if not _has_once(group)]
-        lost = _foreign(deliveries, groups)
-        runs = [(_keys_of(group), [receipt.field for receipt, _ in group.each]) for group in plain]
-        replies = self._client.scripts(_ACK, runs) if runs else []
-        marked = [group for group in groups if _has_once(group)]
-        if marked:
-            window = round(window_s * 1000)
-            replies += self._client.scripts(
-                _ACK_ONCE, [self._once_run(group, window) for group in marked]
-            )
-        for group, reply in zip(plain + marked, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise reply
+        window = round(window_s * 1000)
+        runs = []
+        for group in groups:
+            if any(receipt.once for receipt, _ in group.each):
+                runs.append(Run(_ACK_ONCE, *self._once_run(group, window)))
+            else:
+                fields = [receipt.field for receipt, _ in group.each]
+                runs.append(Run(_ACK, _keys_of(group), fields))
+        return Acks(groups, runs, _foreign(deliveries, groups))
+
+    def lost(self, acks: Acks, replies: list[Any]) -> list[Delivery]:
+        """Return what wasn't held any more, going by the replies to `acks`."""
+        lost = acks.foreign
+        for group, reply in zip(
+            acks.groups, raised(self._client.taught(acks.runs, replies)), strict=True
+        ):
             lost += [group.each[index][1] for index in reply]
         return lost
 
@@ -171,10 +191,6 @@ class Settler:
 
 def _keys_of(group: Held) -> list[str]:
     return [group.lane.pending(group.consumer), group.lane.claimed(group.consumer)]
-
-
-def _has_once(group: Held) -> bool:
-    return any(receipt.once for receipt, _ in group.each)
 
 
 def _foreign(deliveries: Sequence[Delivery], groups: Sequence[Held]) -> list[Delivery]:

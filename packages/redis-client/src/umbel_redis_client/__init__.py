@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from umbel_redis_client.addresses import Address, Endpoint, parse_url
-from umbel_redis_client.client import Arg, Call, Client, Script
+from umbel_redis_client.client import Arg, Call, Client, Run, Script
 from umbel_redis_client.connection import Connection, pack
-from umbel_redis_client.replies import FAILED, ConnectionLostError, Failures, ReplyError
+from umbel_redis_client.replies import FAILED, ConnectionLostError, Failures, ReplyError, raised
 from umbel_redis_client.topology import slot_of
 
 __version__ = "0.1.0"
@@ -32,8 +32,10 @@ __all__ = [
     "Endpoint",
     "Failures",
     "ReplyError",
+    "Run",
     "Script",
     "pack",
     "parse_url",
+    "raised",
     "slot_of",
 ]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from umbel_redis_client.addresses import Address, Endpoint
 from umbel_redis_client.connection import ROOM, Connection, connect, pack
-from umbel_redis_client.replies import ConnectionLostError, ReplyError
+from umbel_redis_client.replies import ConnectionLostError, ReplyError, raised
 from umbel_redis_client.topology import Cluster, Sentinel, slot_of, topology_of
 
 #: Seconds after which a connection is looked at before it is used again.
@@ -32,6 +32,11 @@ class Call(NamedTuple):
     key: bytes
     data: bytes
 
+    @classmethod
+    def of(cls, command: str, key: str, *args: Arg) -> Call:
+        """Return a command whose first argument is its key."""
+        return cls(key.encode(), pack((command, key, *args)))
+
 
 class Script:
     """A Lua script. Its keys must be of one slot."""
@@ -41,6 +46,26 @@ class Script:
     def __init__(self, source: str) -> None:
         self.source = source
         self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Run(NamedTuple):
+    """One run of a script."""
+
+    script: Script
+    keys: Sequence[str | bytes]
+    args: Sequence[Arg]
+
+    def call(self) -> Call:
+        """Return the command for a server that knows the script."""
+        return self._call("EVALSHA", self.script.sha)
+
+    def teaching_call(self) -> Call:
+        """Return the command for one that doesn't."""
+        return self._call("EVAL", self.script.source)
+
+    def _call(self, command: str, script: str) -> Call:
+        keys = self.keys
+        return Call(_bytes(keys[0]), pack((command, script, len(keys), *keys, *self.args)))
 
 
 class Client:
@@ -65,7 +90,7 @@ class Client:
 
         Raises: ReplyError: the server refused. ConnectionLostError: no answer.
         """
-        return _raised(self.pipeline([Call(_bytes(key), pack(args))])[0])
+        return raised(self.pipeline([Call(_bytes(key), pack(args))]))[0]
 
     def eval(self, script: Script, keys: Sequence[str | bytes], args: Sequence[Arg]) -> Any:
         """Run `script` on the node of its first key; return its reply.
@@ -87,32 +112,28 @@ class Client:
         Raises: ReplyError: the server or the script refused; refusals of `along` stand in their
             places. ConnectionLostError: no answer.
         """
-        key = _bytes(keys[0])
-        call = Call(key, pack(("EVALSHA", script.sha, len(keys), *keys, *args)))
-        replies = self.pipeline([*along, call])
-        if _lacks_script(replies[-1]):
-            data = pack(("EVAL", script.source, len(keys), *keys, *args))
-            replies[-1] = self.pipeline([Call(key, data)])[0]
-        _raised(replies[-1])
+        run = Run(script, keys, args)
+        replies = self.pipeline([*along, run.call()])
+        replies[-1] = raised(self.taught([run], replies[-1:]))[0]
         return replies
 
     def scripts(
         self, script: Script, runs: Sequence[tuple[Sequence[str | bytes], Sequence[Arg]]]
     ) -> list[Any]:
         """Run `script` several times in one round trip; return replies, errors among them."""
-        calls = [
-            Call(_bytes(keys[0]), pack(("EVALSHA", script.sha, len(keys), *keys, *args)))
-            for keys, args in runs
-        ]
-        replies = self.pipeline(calls)
+        each = [Run(script, keys, args) for keys, args in runs]
+        return self.taught(each, self.pipeline([run.call() for run in each]))
+
+    def taught(self, runs: Sequence[Run], replies: list[Any]) -> list[Any]:
+        """Return `replies` to `runs`, having repeated those whose script the server didn't know.
+
+        Raises: ConnectionLostError.
+        """
         left = [index for index, reply in enumerate(replies) if _lacks_script(reply)]
-        again = [
-            Call(calls[index].key, pack(("EVAL", script.source, len(keys), *keys, *args)))
-            for index in left
-            for keys, args in [runs[index]]
-        ]
-        for index, reply in zip(left, self.pipeline(again), strict=True):
-            replies[index] = reply
+        if left:
+            again = self.pipeline([runs[index].teaching_call() for index in left])
+            for index, reply in zip(left, again, strict=True):
+                replies[index] = reply
         return replies
 
     def pipeline(self, calls: Sequence[Call]) -> list[Any]:
@@ -158,7 +179,7 @@ class Client:
             cursor = b"0"
             while True:
                 data = pack(("SCAN", cursor, "MATCH", pattern, "COUNT", 1000))
-                cursor, keys = _raised(self._exchange_at(node, [data])[0])
+                cursor, keys = raised(self._exchange_at(node, [data]))[0]
                 found.update(dict.fromkeys(keys))
                 if cursor == b"0":
                     break
@@ -317,12 +338,6 @@ def _close_all(idle: dict[Endpoint, list[Connection]]) -> None:
             return
         for connection in connections:
             connection.close()
-
-
-def _raised(reply: Any) -> Any:
-    if isinstance(reply, ReplyError):
-        raise reply
-    return reply
 
 
 def _lacks_script(reply: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,6 +19,11 @@ pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 _INCOMPLETE: Any = object()
 #: Room for what one read takes from the socket.
 ROOM = 1 << 16
+#: How the kernel is told a timeout: seconds and microseconds, each of 64 bits. Where it can't be
+#: told, Python waits before each call: one more system call to send, and one to receive.
+_TIMEVAL = struct.Struct("@ll")
+_KERNEL_WAITS = _TIMEVAL.size == 16 and hasattr(socket, "MSG_DONTWAIT")
+_NOW: int = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Connection:
@@ -26,10 +32,12 @@ class Connection:
     Every error leaves it closed: what comes next on the wire could belong to another command.
     """
 
-    __slots__ = ("_reader", "_room", "_sock", "endpoint", "used_at")
+    __slots__ = ("_kernel_waits", "_reader", "_room", "_sock", "endpoint", "used_at")
 
     #: What a socket raises that would have to wait.
     _WOULD_BLOCK: ClassVar[tuple[type[Exception], ...]] = (BlockingIOError,)
+    #: Whether the kernel may be told the timeout, since nothing stands between.
+    _IS_PLAIN: ClassVar[bool] = True
 
     def __init__(self, sock: socket.socket, endpoint: Endpoint, *, room: int = ROOM) -> None:
         self._sock = sock
@@ -37,6 +45,7 @@ class Connection:
             protocolError=ConnectionLostError, replyError=ReplyError, notEnoughData=_INCOMPLETE
         )
         self._room: Any = bytearray(room)  # hiredis reads it, though its stubs say bytes
+        self._kernel_waits = False
         self.endpoint = endpoint
         #: When it was last given back, by the machine's monotonic clock.
         self.used_at = 0.0
@@ -46,8 +55,16 @@ class Connection:
         return self._sock.fileno()
 
     def set_timeout(self, timeout_s: float) -> None:
-        """Say how many seconds each read and write may take."""
-        self._sock.settimeout(timeout_s)
+        """Let each read and write take at most `timeout_s` seconds, which is above 0."""
+        self._kernel_waits = self._IS_PLAIN and _KERNEL_WAITS
+        if not self._kernel_waits:
+            self._sock.settimeout(timeout_s)
+            return
+        micros = max(round(timeout_s * 1_000_000), 1)
+        length = _TIMEVAL.pack(*divmod(micros, 1_000_000))
+        self._sock.settimeout(None)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, length)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, length)
 
     def send(self, data: bytes) -> None:
         """Send packed commands. Raises: ConnectionLostError."""
@@ -81,19 +98,18 @@ class Connection:
         Raises: ConnectionLostError.
         """
         replies: list[Any] = []
-        timeout = self._sock.gettimeout()
+        is_all = False
         try:
-            self._sock.settimeout(0)
             while True:
                 while (reply := self._reader.gets()) is not _INCOMPLETE:
                     replies.append(reply)
-                self._feed()
+                if is_all:
+                    return replies
+                is_all = self._feed_now()
         except self._WOULD_BLOCK:
-            self._sock.settimeout(timeout)
             return replies
         except OSError as exc:
             if replies:  # they came before the end; the next call finds the end again
-                self._sock.settimeout(timeout)
                 return replies
             self.close()
             raise lost(self.endpoint, exc) from exc
@@ -107,6 +123,22 @@ class Connection:
             raise ConnectionResetError("the server closed the connection")
         self._reader.feed(self._room, 0, count)
 
+    def _feed_now(self) -> bool:
+        """Take what is there without waiting; tell whether it surely was all."""
+        if self._kernel_waits:
+            count = self._sock.recv_into(self._room, 0, _NOW)
+        else:
+            timeout = self._sock.gettimeout()
+            self._sock.settimeout(0)
+            try:
+                count = self._sock.recv_into(self._room)
+            finally:
+                self._sock.settimeout(timeout)
+        if not count:
+            raise ConnectionResetError("the server closed the connection")
+        self._reader.feed(self._room, 0, count)
+        return self._IS_PLAIN and count < len(self._room)
+
     def call(self, *args: str | bytes | float) -> Any:
         """Send one command and return its reply. Raises: ReplyError, ConnectionLostError."""
         self.send(pack(args))
@@ -116,23 +148,34 @@ class Connection:
         return reply
 
     @property
+    def has_data(self) -> bool:
+        """Whether some of what came wasn't returned yet: a reply, or a part of one."""
+        return bool(self._reader.has_data())
+
+    @property
     def is_stale(self) -> bool:
         """Whether the server has closed it, or sent what nobody asked for."""
         if self._reader.has_data():
             return True
-        timeout = self._sock.gettimeout()
         try:
-            self._sock.settimeout(0)
             self._peek()
         except self._WOULD_BLOCK:
-            self._sock.settimeout(timeout)
             return False
         except OSError:
             return True
         return True
 
     def _peek(self) -> None:
-        self._sock.recv(1, socket.MSG_PEEK)
+        """Look for a byte without waiting. Raises: BlockingIOError: none is there. OSError."""
+        if self._kernel_waits:
+            self._sock.recv(1, socket.MSG_PEEK | _NOW)
+            return
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)
+        try:
+            self._sock.recv(1, socket.MSG_PEEK if self._IS_PLAIN else 0)  # TLS can't peek
+        finally:
+            self._sock.settimeout(timeout)
 
     def close(self) -> None:
         """Close the socket. Repeatable."""
@@ -207,5 +250,6 @@ def _log_in(connection: Connection, user: str | None, password: str) -> None:
 
 def lost(endpoint: Endpoint, exc: Exception) -> ConnectionLostError:
     """Return the error that says what befell the connection to `endpoint`."""
-    what = "no answer in time" if isinstance(exc, TimeoutError) else str(exc) or repr(exc)
+    is_late = isinstance(exc, (TimeoutError, BlockingIOError))  # the latter from the kernel
+    what = "no answer in time" if is_late else str(exc) or repr(exc)
     return ConnectionLostError(f"{endpoint}: {what}")

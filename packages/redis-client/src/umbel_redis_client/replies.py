@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from umbel.errors import UmbelError
 
@@ -54,6 +54,14 @@ class ReplyError(Exception):
     def _code_in(self, codes: frozenset[str]) -> bool:
         # A script's own errors begin with ERR, and name the code of the command that failed.
         return self.code in codes or any(f"-{code} " in str(self) for code in codes)
+
+
+def raised(replies: list[Any]) -> list[Any]:
+    """Return `replies`. Raises: ReplyError: one of them is a refusal."""
+    for reply in replies:
+        if isinstance(reply, ReplyError):
+            raise reply
+    return replies
 
 
 class ConnectionLostError(Exception):

@@ -18,9 +18,7 @@ class TlsConnection(Connection):
     __slots__ = ()
 
     _WOULD_BLOCK: ClassVar[tuple[type[Exception], ...]] = (BlockingIOError, ssl.SSLWantReadError)
-
-    def _peek(self) -> None:
-        self._sock.recv(1)  # it can't peek; a byte here is unasked for
+    _IS_PLAIN: ClassVar[bool] = False
 
 
 def secured(sock: socket.socket, endpoint: Endpoint, tls: Tls, *, room: int) -> Connection:

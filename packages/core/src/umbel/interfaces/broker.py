@@ -146,6 +146,25 @@ class Broker(ABC):
             self.send(follow_ups)
         return self.ack(deliveries)
 
+    def settle_and_receive(
+        self,
+        deliveries: Sequence[Delivery],
+        follow_ups: Sequence[Message],
+        queues: Sequence[str],
+        *,
+        max_messages: int,
+    ) -> tuple[Sequence[Delivery], Sequence[Delivery]]:
+        """Do as `settle`, then take up to `max_messages` of what is there, as `receive` does.
+
+        To be overridden by a broker that can do both in one exchange, for a consumer that is
+        about to ask for more anyway. It doesn't wait, and may take nothing though something is
+        there: here it never takes anything.
+
+        Returns: What `settle` returns, and what was taken.
+        Raises: as `settle`. What was taken all the same is told by `held`.
+        """
+        return self.settle(deliveries, follow_ups), ()
+
     # -- UNIQUE -------------------------------------------------------------------------------
 
     def send_once(

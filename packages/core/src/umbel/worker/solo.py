@@ -7,7 +7,6 @@ notes that the task is running.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -17,21 +16,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from umbel.error_info import error_info
-from umbel.errors import SoftTimeLimitExceeded
 from umbel.outcomes import Failure, Outcome
-from umbel.worker import loops
 from umbel.worker.board import Board, slot_key
 from umbel.worker.dumps import Run
-from umbel.worker.execute import run_async, run_sync
+from umbel.worker.execute import run_sync
 from umbel.worker.jobs import Job, Settlement
-from umbel.worker.limits import Interruptible, MainThreadGuard
+from umbel.worker.limits import MainThreadGuard
 from umbel.worker.report import log_finished
 from umbel.worker.slot_names import slot_name
+from umbel.worker.solo_loop import SoloLoop
 from umbel.worker.unfinished import unfinished
 from umbel.worker.watchdog import Pulse
 
 if TYPE_CHECKING:
-    from umbel.messages import Delivery
+    from umbel.messages import Delivery, Message
     from umbel.worker.consumer import Consumer
     from umbel.worker.limits import ThreadGuard
     from umbel.worker.memory import MemoryMeter
@@ -44,6 +42,8 @@ SETTLE_AFTER_S = 0.005
 LOOK_EVERY_S = 0.005
 #: … and this often at a task that it has relieved already.
 _LOOK_AGAIN_EVERY_S = 0.05
+#: Looks without any task after which it sleeps until it is woken, which costs a batch more.
+_IDLE_LOOKS = 20
 #: Seconds that a receive waits in the broker.
 _WAIT_S = 5.0
 _WAIT_WITH_BACKLOG_S = 0.2
@@ -84,6 +84,8 @@ class SoloLane:
         #: Guards what is unstarted, owed and current. Never held during I/O.
         self._lock = threading.Lock()
         self._unstarted: deque[Job] = deque()
+        #: Received while the batch before was settled.
+        self._fetched: Sequence[Delivery] = ()
         #: Not given back yet, since the broker was out of reach.
         self._owed: list[Delivery] = []
         self._owed_until = 0.0
@@ -96,12 +98,12 @@ class SoloLane:
         #: Counts the jobs begun: the helper tells by it whether a task is still the same.
         self._begun = 0
         self._done = 0
-        self._busy = threading.Event()
+        self._works = False  # whether tasks are run
+        self._busy = threading.Event()  # wakes the helper for that
         self._closed = False
         self._given_up = threading.Event()
         self._relieved = -1
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._awaited: tuple[asyncio.Task[object], Interruptible] | None = None
+        self._loop = SoloLoop(consumer.host.clock.time)
         self._helper = threading.Thread(target=self._help, name="umbel-helper", daemon=True)
         self._pulse = Pulse(consumer.source, board, self._helper)
 
@@ -126,16 +128,20 @@ class SoloLane:
         """Receive and run a batch; tell whether a burst is over."""
         consumer, settler = self._consumer, self._consumer.settler
         self._give_back()
-        consumer.source.reconcile(settler.pending_receipts())
+        fetched = self._fetched
+        held = [one.receipt for one in fetched]
+        consumer.source.reconcile(settler.pending_receipts().union(held))
+        if fetched:
+            self._work(fetched)
+            return False
         if settler.backlog > MAX_BACKLOG:
             self._pulse.beat()
             settler.flush()
             consumer.stopping.wait(_WAIT_WITH_BACKLOG_S)
             return False
         wait_s = _WAIT_WITH_BACKLOG_S if settler.backlog or self._owed else _WAIT_S
-        batch = self._pulse.receive(
-            max_messages=consumer.prefetch.size, wait_s=0.0 if self._burst else wait_s
-        )
+        wait_s = 0.0 if self._burst else wait_s
+        batch = self._pulse.receive(max_messages=consumer.prefetch.size, wait_s=wait_s)
         if batch:
             self._work(batch)
             return False
@@ -150,7 +156,10 @@ class SoloLane:
         jobs = consumer.intake.take(batch)
         with self._lock:
             self._unstarted.extend(jobs)
-        self._busy.set()
+            self._fetched = ()
+        self._works = True
+        if not self._busy.is_set():  # the helper is awake for a while after the last batch
+            self._busy.set()
         began = time.monotonic()
         first_finished: float | None = None
         passed = ran = size = 0
@@ -169,11 +178,24 @@ class SoloLane:
                 consumer.settler.flush()
                 self._weigh(now)
                 first_finished = None
-        consumer.settler.flush()
-        self._busy.clear()
-        self._weigh(time.monotonic())
+        now = time.monotonic()
+        self._weigh(now)
         if ran + passed:
-            consumer.prefetch.observe(ran + passed, time.monotonic() - began, size)
+            consumer.prefetch.observe(ran + passed, now - began, size)
+        consumer.settler.flush(settle=self._settle)
+        self._works = False
+
+    def _settle(
+        self, deliveries: Sequence[Delivery], follow_ups: Sequence[Message]
+    ) -> Sequence[Delivery]:
+        """Settle; where the next thing would be to receive, do that in the same exchange."""
+        consumer = self._consumer
+        is_down = consumer.source.is_down or consumer.settler.outage is not None
+        if consumer.stopping.is_set() or is_down or self._fetched or self._owed:
+            return consumer.broker.settle(deliveries, follow_ups)
+        size = consumer.prefetch.size
+        lost, self._fetched = self._pulse.settle_and_receive(deliveries, follow_ups, size)
+        return lost
 
     def _next(self) -> Job | None:
         with self._lock:
@@ -229,43 +251,18 @@ class SoloLane:
     def _outcome_of(self, job: Job) -> Outcome:
         try:
             if job.runner.is_coroutine:
-                return self._await(job)
+                return self._loop.run(job)
             return run_sync(job, self._guard, self._consumer.host.clock.time)
         except BaseException as exc:
             logger.exception("%s: failed outside of the task's own code", job.label)
             return Failure(error_info(exc))
-
-    def _await(self, job: Job) -> Outcome:
-        """Run an ``async def`` task on this thread's loop."""
-        if self._loop is None or self._loop.is_closed():
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-        loop = self._loop
-        timer: asyncio.TimerHandle | None = None
-
-        def running(handle: Interruptible) -> None:
-            nonlocal timer
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - called from within the task
-            self._awaited = (task, handle)
-            if job.soft_limit_s is not None:
-                timer = loop.call_later(
-                    job.soft_limit_s, handle.interrupt, task, SoftTimeLimitExceeded
-                )
-
-        try:
-            return loops.run_to_end(loop, run_async(job, self._consumer.host.clock.time, running))
-        finally:
-            self._awaited = None
-            if timer is not None:
-                timer.cancel()
 
     def _mend(self) -> None:
         """Go on after an error that should not have been: one of a plugin, or of umbel's own."""
         with self._lock:
             self._current = None
             self._owe_unstarted()
-        self._busy.clear()
+        self._works = False
         if self._board is not None:
             self._board.end(0)
         self._give_back()
@@ -280,8 +277,7 @@ class SoloLane:
         self._give_back()
         if not self._given_up.is_set():
             self._consumer.settler.drain(self._given_up)
-        if self._loop is not None:
-            loops.close(self._loop)
+        self._loop.close()
 
     # -- from other threads -------------------------------------------------------------------
 
@@ -291,16 +287,12 @@ class SoloLane:
 
     def interrupt(self, error: type[BaseException]) -> None:
         """Raise `error` in the task that runs now, if one does."""
-        awaited, loop = self._awaited, self._loop
-        if awaited is not None and loop is not None and not loop.is_closed():
-            task, handle = awaited
-            loop.call_soon_threadsafe(handle.interrupt, task, error)
-        elif self._current is not None:
+        if not self._loop.interrupt(error) and self._current is not None:
             self._guard.interrupt(error)
 
     def runs(self) -> list[Run]:
         """Return what runs now, for people. Takes no lock."""
-        job, awaited = self._current, self._awaited
+        job, task = self._current, self._loop.task
         if job is None:
             return []
         begun = next(self._board.running(), None) if self._board is not None else None
@@ -310,8 +302,8 @@ class SoloLane:
                 label=job.label,
                 begun_at=begun.begun_at if begun is not None else None,
                 thread=self._thread,
-                task=awaited[0] if awaited is not None else None,
-                loop=self._loop,
+                task=task,
+                loop=self._loop.loop,
             )
         ]
 
@@ -345,12 +337,19 @@ class SoloLane:
     # -- the helper thread --------------------------------------------------------------------
 
     def _help(self) -> None:
+        idle = 0
         while True:
             self._busy.wait()
             if self._closed:
                 return
             seen = self._begun
             time.sleep(LOOK_EVERY_S if self._relieved != seen else _LOOK_AGAIN_EVERY_S)
+            idle = 0 if self._works else idle + 1
+            if idle > _IDLE_LOOKS:
+                idle = 0
+                self._busy.clear()
+                if self._works or self._closed:  # just now
+                    self._busy.set()
             if self._begun == seen and self._current is not None:
                 try:
                     self._relieve(seen)
@@ -384,7 +383,9 @@ class SoloLane:
     def _owe_unstarted(self) -> None:
         """Begin none of what is unstarted. Called with the lock held."""
         self._owed += [job.delivery for job in self._unstarted]
+        self._owed += self._fetched
         self._unstarted.clear()
+        self._fetched = ()
 
     def _give_back(self) -> None:
         """Give back what won't be begun here; what can't be now is tried again later."""

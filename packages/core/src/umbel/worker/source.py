@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from umbel.errors import BrokerError, BrokerUnavailableError, UmbelError
 from umbel.interfaces.broker import Capability
-from umbel.messages import Delivery
+from umbel.messages import Delivery, Message
 from umbel.worker.queue_order import Order, QueueOrder, order_of
 
 if TYPE_CHECKING:
@@ -109,6 +109,21 @@ class Source:
             )
             self._down_since, self._pause_s = None, 0.0
         return got
+
+    def settle_and_receive(
+        self, deliveries: Sequence[Delivery], follow_ups: Sequence[Message], *, max_messages: int
+    ) -> tuple[Sequence[Delivery], Sequence[Delivery]]:
+        """Do as `Broker.settle_and_receive`. Raises what the broker does."""
+        try:
+            lost, got = self._broker.settle_and_receive(
+                deliveries, follow_ups, self._in_order(), max_messages=max_messages
+            )
+        except BaseException:
+            self._reconciled_at = -math.inf  # what was handed out all the same is looked for
+            raise
+        if got:
+            self.received_at = self._clock.monotonic()
+        return lost, got
 
     def _join(self) -> None:
         if not self._has_joined:

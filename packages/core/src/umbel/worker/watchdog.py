@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from umbel.worker.board import Doing
 
 if TYPE_CHECKING:
-    from umbel.messages import Delivery
+    from umbel.messages import Delivery, Message
     from umbel.worker.board import Board
     from umbel.worker.processes import Child
     from umbel.worker.source import Source
@@ -46,6 +46,16 @@ class Pulse:
         if self._helper.is_alive():
             board.set_doing(Doing.WORKING, now)
         return got
+
+    def settle_and_receive(
+        self, deliveries: Sequence[Delivery], follow_ups: Sequence[Message], max_messages: int
+    ) -> tuple[Sequence[Delivery], Sequence[Delivery]]:
+        """Do as `Source.settle_and_receive`; the answer shows as much as that to a receive."""
+        found = self._source.settle_and_receive(deliveries, follow_ups, max_messages=max_messages)
+        if self._board is not None:
+            self._board.set_answered(time.monotonic())
+        self.beat()
+        return found
 
     def beat(self) -> None:
         """Say that the lane comes round, though there is no room to receive anything."""

@@ -1,0 +1,201 @@
+"""Settling a batch and taking the next one in one exchange with Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from cutting_proxy import CuttingProxy
+from project import wait_for
+
+from umbel.errors import BrokerUnavailableError
+from umbel.messages import Message
+from umbel_broker_redis import lingering
+from umbel_testing.kit import Running
+
+
+def message(name, queue="q"):
+    return Message(id=name, task="t", body=b"[[], {}, {}]", queue=queue, headers={"id": name})
+
+
+def names(deliveries):
+    return [each.message.id for each in deliveries]
+
+
+@pytest.fixture
+def reads(redis_server, open_broker):
+    """Return a function that tells how often the server reads something while work is done."""
+    warm = open_broker(redis_server.url)  # so that the server knows the scripts
+    warm.send([message("warm", "warm")])
+    warm.ack(warm.receive(["warm"], max_messages=1, wait_s=0))
+    with redis_server.client() as client:
+
+        def count(work: Callable[[], object]) -> int:
+            before = client.info("stats")["total_reads_processed"]
+            work()
+            return client.info("stats")["total_reads_processed"] - before - 1
+
+        yield count
+
+
+def waits_of(server) -> int:
+    return int(server.info("clients")["blocked_clients"])
+
+
+@pytest.fixture
+def stays(monkeypatch):
+    """Let other lanes wait for as long as it takes while a consumer is away with a message."""
+    monkeypatch.setattr(lingering, "LINGER_S", 3600.0)
+
+
+@pytest.fixture
+def alone(redis_server, open_broker, stays):
+    """Return a function: a broker through a port that has received one message by waiting."""
+
+    def make(port):
+        broker = open_broker(redis_server.url_of(0, port))
+        broker.join("n", "n/1", lease_s=60)
+        running = Running(lambda: broker.receive(["q"], max_messages=10, wait_s=60))
+        wait_for(lambda: waits_of(redis_server) == 4)
+        open_broker(redis_server.url).send([message("first")])
+        return broker, running.result(30)
+
+    return make
+
+
+def test_a_batch_is_settled_and_the_next_one_taken_in_one_exchange(broker, reads):
+    broker.send([message(str(number)) for number in range(5)])
+    first = broker.receive(["q"], max_messages=2, wait_s=0)
+    taken = []
+
+    def both():
+        taken.append(broker.settle_and_receive(first, [], ["q"], max_messages=2))
+
+    assert reads(both) == 1
+    [(lost, second)] = taken
+    assert (lost, names(second)) == ([], ["2", "3"])
+    assert broker.ack(second) == []
+    assert names(broker.receive(["q"], max_messages=10, wait_s=0)) == ["4"]
+
+
+def test_one_who_gets_messages_one_by_one_settles_and_waits_again_in_one_exchange(
+    redis_server, open_broker, alone, reads
+):
+    broker, first = alone(redis_server.port)
+    settled = []
+
+    def both():
+        settled.append(broker.settle_and_receive(first, [], ["q"], max_messages=10))
+
+    assert reads(both) == 1
+    assert settled == [([], [])]
+    wait_for(lambda: waits_of(redis_server) == 4)
+    open_broker(redis_server.url).send([message("second")])
+    assert names(broker.receive(["q"], max_messages=10, wait_s=60)) == ["second"]
+
+
+def test_a_message_that_comes_together_with_the_answer_is_received_at_once(
+    redis_server, open_broker, alone
+):
+    broker, held = alone(redis_server.port)
+    other = open_broker(redis_server.url)
+    began = time.monotonic()
+    for number in range(20):
+        other.send([message(str(number))])
+        lost, taken = broker.settle_and_receive(held, [], ["q"], max_messages=10)
+        held = taken or broker.receive(["q"], max_messages=10, wait_s=60)
+        assert (lost, names(held)) == ([], [str(number)])
+    assert time.monotonic() - began < 8.0  # not by the end of a wait in Redis
+
+
+def test_who_settles_and_does_not_come_back_sits_on_nothing(redis_server, open_broker, alone):
+    broker, first = alone(redis_server.port)
+    lingering.LINGER_S = 0.005  # the fixture puts it back
+    broker._watch._lingering.close()
+    broker.settle_and_receive(first, [], ["q"], max_messages=10)
+    wait_for(lambda: waits_of(redis_server) == 0)
+    other = open_broker(redis_server.url)
+    other.send([message("second")])
+    assert names(other.receive(["q"], max_messages=10, wait_s=0)) == ["second"]
+
+
+@pytest.mark.parametrize("kind", ["batch", "alone"])
+def test_a_server_that_knows_no_scripts_settles_all_the_same(redis_server, broker, alone, kind):
+    if kind == "alone":
+        broker, held = alone(redis_server.port)
+    else:
+        broker.send([message("first")])
+        held = broker.receive(["q"], max_messages=1, wait_s=0)
+    with redis_server.client() as client:
+        client.script_flush()
+    assert list(broker.settle_and_receive(held, [], ["q"], max_messages=1)[0]) == []
+    assert list(broker.ack(held)) == held
+
+
+def test_while_another_thread_waits_it_settles_alone(redis_server, broker):
+    broker.send([message("first")])
+    held = broker.receive(["q"], max_messages=1, wait_s=0)
+    waiting = Running(lambda: broker.receive(["q"], max_messages=1, wait_s=60))
+    wait_for(lambda: waits_of(redis_server) == 4)
+    assert broker.settle_and_receive(held, [], ["q"], max_messages=1) == ([], [])
+    broker.send([message("second")])
+    assert names(waiting.result(30)) == ["second"]
+    assert list(broker.ack(held)) == held
+
+
+@pytest.mark.parametrize("answered", [0, 3, 5, 40, 900])
+def test_a_lost_answer_loses_and_strands_nothing_of_a_batch(redis_server, open_broker, answered):
+    with CuttingProxy(redis_server.port) as proxy:
+        broker = open_broker(redis_server.url_of(0, proxy.port))
+        broker.join("n", "n/1", lease_s=60)
+        broker.send([message(f"{number}" * 300) for number in range(4)])
+        first = broker.receive(["q"], max_messages=2, wait_s=0)
+        proxy.cut_after(answered=answered)
+        with pytest.raises(BrokerUnavailableError):
+            broker.settle_and_receive(first, [], ["q"], max_messages=2)
+
+        strays = [each for each in broker.held("n/1") if each not in first]
+        assert sorted(names(strays)) == ["2" * 300, "3" * 300]
+        broker.nack(strays)
+        assert list(broker.ack(first)) == first
+        back = broker.receive(["q"], max_messages=9, wait_s=0)
+        assert names(back) == ["2" * 300, "3" * 300]
+        broker.close()
+
+
+@pytest.mark.parametrize("sent", [0, 10, 200])
+def test_a_request_that_is_cut_off_can_be_repeated(redis_server, open_broker, sent):
+    with CuttingProxy(redis_server.port) as proxy:
+        broker = open_broker(redis_server.url_of(0, proxy.port))
+        broker.join("n", "n/1", lease_s=60)
+        broker.send([message("0"), message("1")])
+        first = broker.receive(["q"], max_messages=1, wait_s=0)
+        proxy.cut_after(sent=sent)
+        with pytest.raises(BrokerUnavailableError):
+            broker.settle_and_receive(first, [], ["q"], max_messages=1)
+
+        broker.ack(first)  # done, or not: a part of it was read, perhaps
+        assert names(broker.held("n/1")) == []
+        assert names(broker.receive(["q"], max_messages=9, wait_s=0)) == ["1"]
+        broker.close()
+
+
+def test_a_lost_answer_loses_nothing_that_comes_one_by_one(redis_server, open_broker, alone):
+    with CuttingProxy(redis_server.port) as proxy:
+        broker, first = alone(proxy.port)
+        proxy.cut_after(answered=0)
+        with pytest.raises(BrokerUnavailableError):
+            broker.settle_and_receive(first, [], ["q"], max_messages=10)
+        open_broker(redis_server.url).send([message("second")])
+        got = []
+
+        def received():
+            broker.nack([each for each in broker.held("n/1") if each not in got])
+            got.extend(broker.receive(["q"], max_messages=10, wait_s=0.2))
+            return got
+
+        wait_for(received)
+        assert names(got) == ["second"]
+        assert list(broker.ack([*first, *got])) == first
+        broker.close()
