@@ -18,7 +18,7 @@ from hypothesis import settings
 from server_process import kept_pids
 
 #: Fixtures from tests/support that tests of several folders share.
-pytest_plugins = ["redis_fixtures", "stores"]
+pytest_plugins = ["redis_fixtures", "stores", "workflows.options"]
 
 #: In CI a skipped test is a failed one: what isn't run there is never run.
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,3 +43,19 @@ def test_first_task_prints_what_the_readme_shows():
     )
 
     assert (done.stdout, done.stderr) == (f"{shown}\n", "")
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_workflow_of_the_readme_counts_all_words():
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    module, workflow = (
+        next(each for each in blocks if begin in each) for begin in ("# tasks.py", "workflow =")
+    )
+    Path("tasks.py").write_text("one two three")
+    Path("notes.txt").write_text("four five")
+    names: dict[str, Any] = {"__name__": "tasks"}
+    exec(module, names)
+    with names["app"] as app, app.worker(pool="threads", concurrency=2):
+        exec(workflow, names)
+
+    assert names["words"] == 5

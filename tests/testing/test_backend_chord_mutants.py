@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import ClassVar
 
 import msgspec
@@ -35,22 +36,34 @@ class Broken(MemoryBackend):
 
 
 @MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
+    "test_chord_grows_once_by_an_id",
     "test_chord_is_complete_with_its_last_part",
+    "test_chord_that_is_unknown_or_closed_does_not_grow",
+    "test_chord_waits_for_what_it_has_grown_by",
     "test_chords_of_nothing_do_nothing",
     "test_closed_chord_opened_again_begins_anew",
     "test_complete_chord_is_told_again_until_it_is_closed",
     "test_concurrent_joins_lose_no_part_and_miss_no_end",
     "test_each_part_begins_the_time_anew",
     "test_failed_and_revoked_parts_count",
+    "test_failed_part_that_does_not_abort_is_waited_upon",
+    "test_growing_begins_the_time_anew",
+    "test_ids_of_tasks_may_hold_anything",
     "test_one_task_at_two_places_is_two_parts",
     "test_opening_again_keeps_what_was_joined",
+    "test_part_aborts_its_own_chord_alone",
     "test_part_counts_once_however_often_it_comes",
+    "test_part_that_aborts_brings_what_there_is",
+    "test_part_that_was_counted_before_aborts_too",
+    "test_part_without_a_result_makes_no_chord_complete",
     "test_part_without_an_index_counts_once_too",
     "test_parts_are_counted_across_handles",
     "test_parts_come_in_order_of_their_index",
     "test_parts_of_many_chords_are_joined_in_one_call",
     "test_parts_without_an_index_come_behind_the_others",
     "test_result_of_a_part_comes_back_as_it_was",
+    "test_saved_group_may_be_the_header_of_a_chord",
     "test_thousands_of_parts_are_counted",
     "test_what_a_part_said_first_stands",
 )
@@ -61,12 +74,28 @@ class NeverComplete(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
     "test_chord_is_complete_with_its_last_part",
+    "test_chord_that_is_unknown_or_closed_does_not_grow",
     "test_closed_chord_opened_again_begins_anew",
     "test_concurrent_joins_lose_no_part_and_miss_no_end",
+    "test_failed_part_that_does_not_abort_is_waited_upon",
+    "test_ids_of_tasks_may_hold_anything",
+    "test_opening_again_keeps_the_progress",
+    "test_part_aborts_its_own_chord_alone",
     "test_part_counts_once_however_often_it_comes",
+    "test_part_without_a_result_begins_the_time_anew",
+    "test_part_without_a_result_counts_once_however_often_it_comes",
+    "test_part_without_a_result_is_counted_and_never_comes_back",
+    "test_part_without_a_result_makes_no_chord_complete",
     "test_part_without_an_index_counts_once_too",
     "test_parts_of_many_chords_are_joined_in_one_call",
+    "test_progress_counts_a_part_once",
+    "test_progress_is_told_across_handles",
+    "test_progress_of_a_chord_opened_again_begins_anew",
+    "test_progress_of_many_groups_is_told_in_one_call",
+    "test_progress_stays_when_the_chord_is_closed",
+    "test_progress_tells_of_size_done_and_failed",
     "test_thousands_of_parts_are_counted",
 )
 class CompleteOnePartEarly(Broken):
@@ -92,7 +121,10 @@ class SortsIndexesAsText(Sorting):
 
 
 @MUTANTS.caught_by(
+    "test_chord_grows_once_by_an_id",
     "test_concurrent_joins_lose_no_part_and_miss_no_end",
+    "test_part_that_aborts_brings_what_there_is",
+    "test_part_without_a_result_makes_no_chord_complete",
     "test_parts_come_in_order_of_their_index",
     "test_parts_of_many_chords_are_joined_in_one_call",
     "test_parts_without_an_index_come_behind_the_others",
@@ -120,7 +152,11 @@ class ManglesResults(Sorting):
 
 
 @MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
     "test_failed_and_revoked_parts_count",
+    "test_failed_part_that_does_not_abort_is_waited_upon",
+    "test_part_aborts_its_own_chord_alone",
+    "test_part_that_aborts_brings_what_there_is",
 )
 class TellsOfSuccessOnly(Sorting):
     def order(self, parts):
@@ -128,9 +164,14 @@ class TellsOfSuccessOnly(Sorting):
 
 
 @MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
     "test_complete_chord_is_told_again_until_it_is_closed",
+    "test_ids_of_tasks_may_hold_anything",
     "test_part_counts_once_however_often_it_comes",
+    "test_part_that_was_counted_before_aborts_too",
+    "test_part_without_a_result_counts_once_however_often_it_comes",
     "test_parts_of_many_chords_are_joined_in_one_call",
+    "test_progress_counts_a_part_once",
     "test_what_a_part_said_first_stands",
 )
 class CountsEachTime(Broken):
@@ -149,6 +190,7 @@ class CountsEachTime(Broken):
 
 @MUTANTS.caught_by(
     "test_part_counts_once_however_often_it_comes",
+    "test_part_without_a_result_makes_no_chord_complete",
     "test_part_without_an_index_counts_once_too",
 )
 class CountsEachOfABatch(Broken):
@@ -158,13 +200,16 @@ class CountsEachOfABatch(Broken):
             **found,
             **{
                 group: list(self.chord(group).parts.values())
-                for group in {one.group_id for one in parts} - set(found)
-                if len([1 for one in parts if one.group_id == group]) == self.chord(group).size
+                for group in {one.group_id for one in parts if one.result} - set(found)
+                if len([1 for one in parts if one.group_id == group]) == self.chord(group).total()
+                and not self.chord(group).is_closed
             },
         }
 
 
 @MUTANTS.caught_by(
+    "test_part_that_was_counted_before_aborts_too",
+    "test_progress_counts_a_part_once",
     "test_what_a_part_said_first_stands",
 )
 class LetsTheLastWordStand(Broken):
@@ -176,7 +221,9 @@ class LetsTheLastWordStand(Broken):
 
 @MUTANTS.caught_by(
     "test_one_task_at_two_places_is_two_parts",
+    "test_part_without_a_result_makes_no_chord_complete",
     "test_parts_of_many_chords_are_joined_in_one_call",
+    "test_progress_counts_a_part_once",
 )
 class CountsByTaskAlone(Broken):
     def join_chord(self, parts):
@@ -187,6 +234,9 @@ class CountsByTaskAlone(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_chord_that_is_unknown_or_closed_does_not_grow",
+    "test_ids_of_tasks_may_hold_anything",
+    "test_part_that_aborts_brings_what_there_is",
     "test_part_without_an_index_counts_once_too",
     "test_parts_without_an_index_come_behind_the_others",
 )
@@ -201,7 +251,19 @@ class CountsByIndexAlone(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
     "test_failed_and_revoked_parts_count",
+    "test_failed_part_that_does_not_abort_is_waited_upon",
+    "test_growing_begins_the_time_anew",
+    "test_opening_again_keeps_the_progress",
+    "test_part_aborts_its_own_chord_alone",
+    "test_part_that_aborts_brings_what_there_is",
+    "test_part_that_was_counted_before_aborts_too",
+    "test_part_without_a_result_is_counted_and_never_comes_back",
+    "test_progress_is_told_across_handles",
+    "test_progress_of_many_groups_is_told_in_one_call",
+    "test_progress_stays_when_the_chord_is_closed",
+    "test_progress_tells_of_size_done_and_failed",
 )
 class CountsSuccessOnly(Broken):
     def join_chord(self, parts):
@@ -222,10 +284,14 @@ class TellsOnce(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
+    "test_chord_that_is_unknown_or_closed_does_not_grow",
     "test_closed_chord_opened_again_begins_anew",
     "test_complete_chord_is_told_again_until_it_is_closed",
     "test_parts_are_counted_across_handles",
     "test_parts_of_many_chords_are_joined_in_one_call",
+    "test_progress_of_a_chord_opened_again_begins_anew",
+    "test_progress_stays_when_the_chord_is_closed",
 )
 class ClosesNothing(Broken):
     def close_chord(self, group_ids):
@@ -241,6 +307,7 @@ class ClosesOneOnly(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_chord_that_is_unknown_or_closed_does_not_grow",
     "test_chords_of_nothing_do_nothing",
     "test_parts_of_many_chords_are_joined_in_one_call",
 )
@@ -250,8 +317,12 @@ class ClosesAll(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_chord_that_is_unknown_or_closed_does_not_grow",
+    "test_chord_that_was_never_opened_is_not_aborted",
     "test_chord_that_was_never_opened_stays_incomplete",
     "test_expired_chord_stays_incomplete",
+    "test_late_part_does_not_revive_a_chord_whose_time_is_over",
+    "test_progress_of_what_was_never_opened_is_unknown",
 )
 class CountsTheUnopened(Broken):
     def join_chord(self, parts):
@@ -263,6 +334,8 @@ class CountsTheUnopened(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_chord_that_is_unknown_or_closed_does_not_grow",
+    "test_opening_again_keeps_the_progress",
     "test_opening_again_keeps_what_was_joined",
 )
 class OpensAnewEachTime(Broken):
@@ -273,6 +346,7 @@ class OpensAnewEachTime(Broken):
 
 @MUTANTS.caught_by(
     "test_closed_chord_opened_again_begins_anew",
+    "test_progress_of_a_chord_opened_again_begins_anew",
 )
 class StaysClosed(Broken):
     def open_chord(self, group_id, size, *, ttl_s):
@@ -282,6 +356,7 @@ class StaysClosed(Broken):
 
 @MUTANTS.caught_by(
     "test_closed_chord_opened_again_begins_anew",
+    "test_progress_of_a_chord_opened_again_begins_anew",
 )
 class RemembersClosedParts(Broken):
     kept: ClassVar[dict] = {}
@@ -297,6 +372,7 @@ class RemembersClosedParts(Broken):
 
 @MUTANTS.caught_by(
     "test_parts_of_many_chords_are_joined_in_one_call",
+    "test_progress_of_many_groups_is_told_in_one_call",
 )
 class JoinsOneChordACall(Broken):
     def join_chord(self, parts):
@@ -308,6 +384,8 @@ class JoinsOneChordACall(Broken):
     "test_close_can_be_repeated",
     "test_concurrent_joins_lose_no_part_and_miss_no_end",
     "test_parts_are_counted_across_handles",
+    "test_progress_is_told_across_handles",
+    "test_saved_group_is_loaded_across_handles",
 )
 class KeepsHandlesApart(Broken):
     def __init__(self, space, clock):
@@ -341,6 +419,8 @@ class JoinsAThousandAtMost(Broken):
 
 @MUTANTS.caught_by(
     "test_expired_chord_stays_incomplete",
+    "test_late_part_does_not_revive_a_chord_whose_time_is_over",
+    "test_progress_is_kept_until_its_time_is_over",
 )
 class KeepsChordsForEver(Broken):
     def open_chord(self, group_id, size, *, ttl_s):
@@ -352,6 +432,7 @@ class KeepsChordsForEver(Broken):
 
 @MUTANTS.caught_by(
     "test_each_part_begins_the_time_anew",
+    "test_part_without_a_result_begins_the_time_anew",
 )
 class KeepsTheFirstExpiry(Broken):
     def join_chord(self, parts):
@@ -374,12 +455,113 @@ class FailsToDoNothing(Broken):
 
 @MUTANTS.caught_by(
     "test_chords_of_nothing_do_nothing",
+    "test_progress_of_what_was_never_opened_is_unknown",
 )
 class ClosesKnownOnesOnly(Broken):
     def close_chord(self, group_ids):
         for one in group_ids:
             assert self.chord(one).size is not None
         super().close_chord(group_ids)
+
+
+class Aborting(Broken):
+    """Finds out by itself which chords are aborted."""
+
+    def join_chord(self, parts):
+        found = super().join_chord(changed(parts, lambda _: {"aborts": False}))
+        aborted = {group for group in self.aborted(parts) if self.may_abort(self.chord(group))}
+        more = {group: sorted(self.chord(group).parts.values(), key=_place) for group in aborted}
+        return {**more, **found}
+
+    def may_abort(self, chord):
+        return chord.size is not None and not chord.is_closed
+
+    def aborted(self, parts):
+        return {one.group_id for one in parts if one.aborts and one.result}
+
+
+def _place(part):
+    return inf if part.index is None else part.index
+
+
+@MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
+    "test_part_aborts_its_own_chord_alone",
+    "test_part_that_aborts_brings_what_there_is",
+    "test_part_that_was_counted_before_aborts_too",
+    "test_thousands_of_parts_come_with_the_one_that_aborts",
+)
+class AbortsNothing(Aborting):
+    def aborted(self, parts):
+        return set()
+
+
+@MUTANTS.caught_by(
+    "test_failed_part_that_does_not_abort_is_waited_upon",
+    "test_part_without_a_result_aborts_nothing",
+    "test_part_without_a_result_is_counted_and_never_comes_back",
+)
+class AbortsWithAnyFailure(Aborting):
+    def aborted(self, parts):
+        return {one.group_id for one in parts if one.state != "SUCCESS"}
+
+
+@MUTANTS.caught_by(
+    "test_chord_that_was_never_opened_is_not_aborted",
+    "test_late_part_does_not_revive_a_chord_whose_time_is_over",
+)
+class AbortsTheUnopened(Aborting):
+    def may_abort(self, chord):
+        return not chord.is_closed
+
+
+@MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
+)
+class AbortsTheClosed(Aborting):
+    def may_abort(self, chord):
+        return chord.size is not None
+
+
+@MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
+)
+class RemembersWhatIsAborted(Aborting):
+    marked: ClassVar[set] = set()
+
+    def aborted(self, parts):
+        self.marked.update(super().aborted(parts))
+        return {one.group_id for one in parts} & self.marked
+
+
+@MUTANTS.caught_by(
+    "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
+    "test_part_that_was_counted_before_aborts_too",
+)
+class AbortsOnce(Aborting):
+    seen: ClassVar[set] = set()
+
+    def aborted(self, parts):
+        new = {one for one in parts if one.task_id not in self.seen}
+        self.seen.update(one.task_id for one in parts)
+        return super().aborted(new)
+
+
+@MUTANTS.caught_by(
+    "test_part_aborts_its_own_chord_alone",
+)
+class AbortsAllOfTheCall(Aborting):
+    def aborted(self, parts):
+        return {one.group_id for one in parts} if super().aborted(parts) else set()
+
+
+@MUTANTS.caught_by(
+    "test_thousands_of_parts_come_with_the_one_that_aborts",
+)
+class AbortsWithTheFirstThousand(Broken):
+    def join_chord(self, parts):
+        found = super().join_chord(parts[:1000])
+        return {**super().join_chord(parts[1000:]), **found}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)

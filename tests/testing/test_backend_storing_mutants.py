@@ -146,6 +146,8 @@ class RefusesRepeats(Ranked):
 
 @MUTANTS.caught_by(
     "test_final_result_replaces_one_of_the_same_rank",
+    "test_group_that_is_saved_again_is_replaced",
+    "test_saved_group_is_kept_until_its_time_is_over",
     "test_unfinal_result_replaces_an_unfinal_one_of_the_same_rank",
 )
 class KeepsTheFirst(Ranked):
@@ -188,10 +190,12 @@ class KeepsWhateverIsFinal(Ranked):
 
 @MUTANTS.caught_by(
     "test_final_result_replaces_one_of_the_same_rank",
+    "test_group_that_is_saved_again_is_replaced",
     "test_highest_rank_wins_within_a_batch",
     "test_result_of_a_later_delivery_replaces_whatever_is_there",
     "test_result_of_a_later_retry_replaces_one_of_a_higher_token",
     "test_result_of_what_never_ran_gives_way_to_any_other",
+    "test_saved_group_is_kept_until_its_time_is_over",
     "test_start_is_refused_after_what_the_same_run_told_since",
 )
 class KeepsEveryFinalForGood(Ranked):
@@ -293,13 +297,21 @@ class LooksThenWrites(MemoryBackend):
         return []
 
 
-@MUTANTS.caught_by("test_forgotten_result_is_gone_and_may_be_stored_anew")
+@MUTANTS.caught_by(
+    "test_deleted_group_is_gone",
+    "test_forgotten_result_is_gone_and_may_be_stored_anew",
+    "test_saved_group_is_loaded_across_handles",
+)
 class ForgetsNothing(MemoryBackend):
     def forget(self, task_ids):
         pass
 
 
-@MUTANTS.caught_by("test_forgotten_result_is_gone_and_may_be_stored_anew")
+@MUTANTS.caught_by(
+    "test_deleted_group_is_gone",
+    "test_forgotten_result_is_gone_and_may_be_stored_anew",
+    "test_saved_group_and_the_result_of_a_task_are_two_things",
+)
 class ForgetsAll(MemoryBackend):
     def forget(self, task_ids):
         super().forget(list(self._store._results._items))
@@ -326,6 +338,7 @@ class RemembersForgottenRanks(MemoryBackend):
     "test_expire_drops_what_is_expired_and_nothing_else",
     "test_expired_result_is_gone",
     "test_expired_result_stands_in_nobodys_way",
+    "test_saved_group_is_kept_until_its_time_is_over",
 )
 class KeepsAllForEver(MemoryBackend):
     def store(self, results):
@@ -335,6 +348,7 @@ class KeepsAllForEver(MemoryBackend):
 @MUTANTS.caught_by(
     "test_expire_drops_what_is_expired_and_nothing_else",
     "test_expired_result_is_gone",
+    "test_saved_group_is_kept_until_its_time_is_over",
     "test_stored_result_is_loaded_field_by_field",
     "test_storing_again_begins_the_time_anew",
 )
@@ -360,6 +374,7 @@ class LetsTheExpiredRank(MemoryBackend):
 
 @MUTANTS.caught_by(
     "test_expired_result_stands_in_nobodys_way",
+    "test_saved_group_is_kept_until_its_time_is_over",
     "test_storing_again_begins_the_time_anew",
 )
 class KeepsTheFirstExpiry(MemoryBackend):

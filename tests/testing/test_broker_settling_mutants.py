@@ -8,6 +8,7 @@ import pytest
 
 from umbel.builtin.memory.broker import MemoryBroker
 from umbel.builtin.memory.space import Space
+from umbel.errors import BrokerError
 from umbel_testing import BrokerSuite
 from umbel_testing.broker_settling_suite import BrokerSettlingSuite
 from umbel_testing.mutants import Mutants
@@ -46,6 +47,7 @@ class Broken(MemoryBroker):
     "test_promoted_message_is_ready_at_once",
     "test_promoted_message_stays_known",
     "test_replace_of_what_is_finished_sends_it_anew",
+    "test_settle_and_receive_acks_and_takes_what_is_next_at_most",
     "test_stats_count_the_ready_and_the_held",
 )
 class KeepsWhatIsAcked(Broken):
@@ -88,6 +90,8 @@ class AcksWhateverTheToken(Broken):
     "test_leaving_node_gives_back_what_its_consumers_hold_and_no_more",
     "test_node_that_was_taken_over_is_told_so_and_begins_anew",
     "test_second_ack_is_refused",
+    "test_settle_and_receive_acks_and_takes_what_is_next_at_most",
+    "test_settle_and_receive_tells_the_lost_and_sends_all_the_same",
     "test_settle_of_a_lost_delivery_tells_so_and_sends_all_the_same",
     "test_settle_sends_the_follow_ups_and_acks",
     "test_settle_without_follow_ups_acks",
@@ -100,6 +104,8 @@ class NeverTellsWhatIsLost(Broken):
 
 @MUTANTS.caught_by(
     "test_ack_tells_the_lost_from_the_held",
+    "test_settle_and_receive_acks_and_takes_what_is_next_at_most",
+    "test_settle_and_receive_tells_the_lost_and_sends_all_the_same",
     "test_settle_of_a_lost_delivery_tells_so_and_sends_all_the_same",
 )
 class AcksAllOrNothing(Broken):
@@ -116,6 +122,7 @@ class AcksAllOrNothing(Broken):
     "test_part_of_a_batch_can_be_acked",
     "test_pause_leaves_the_held_to_their_holder",
     "test_purge_leaves_the_held_to_their_holder",
+    "test_settle_and_receive_tells_the_lost_and_sends_all_the_same",
     "test_stats_count_the_ready_and_the_held",
 )
 class AcksEverythingHeld(Broken):
@@ -141,6 +148,8 @@ class AcksForTheHolderOnly(Broken):
 @MUTANTS.caught_by(
     "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_second_ack_is_refused",
+    "test_settle_and_receive_acks_and_takes_what_is_next_at_most",
+    "test_settle_and_receive_tells_the_lost_and_sends_all_the_same",
     "test_settle_sends_the_follow_ups_and_acks",
     "test_settle_without_follow_ups_acks",
 )
@@ -247,11 +256,13 @@ class LosesThePriorityOfWhatIsGivenBack(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_failed_settle_and_receive_keeps_all_deliveries",
     "test_failed_settle_keeps_the_delivery_and_atomically_sends_nothing",
     "test_follow_up_and_send_once_know_of_each_other",
     "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_follow_up_that_is_settled_beside_what_it_follows_is_not_sent_again",
     "test_follow_ups_go_beyond_the_bound",
+    "test_settle_and_receive_tells_the_lost_and_sends_all_the_same",
     "test_settle_of_a_lost_delivery_tells_so_and_sends_all_the_same",
     "test_settle_sends_the_follow_ups_and_acks",
 )
@@ -265,6 +276,8 @@ class DropsFollowUps(Broken):
     "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_follow_up_that_is_settled_beside_what_it_follows_is_not_sent_again",
     "test_follow_ups_go_beyond_the_bound",
+    "test_settle_and_receive_acks_and_takes_what_is_next_at_most",
+    "test_settle_and_receive_tells_the_lost_and_sends_all_the_same",
     "test_settle_of_a_lost_delivery_tells_so_and_sends_all_the_same",
     "test_settle_sends_the_follow_ups_and_acks",
     "test_settle_without_follow_ups_acks",
@@ -275,17 +288,22 @@ class SettlesWithoutAck(Broken):
         return []
 
 
-@MUTANTS.caught_by("test_settle_without_follow_ups_acks")
+@MUTANTS.caught_by(
+    "test_settle_and_receive_acks_and_takes_what_is_next_at_most",
+    "test_settle_without_follow_ups_acks",
+)
 class SettlesOnlyWithFollowUps(Broken):
     def settle(self, deliveries, follow_ups):
         return super().settle(deliveries, follow_ups) if follow_ups else []
 
 
 @MUTANTS.caught_by(
+    "test_failed_settle_and_receive_keeps_all_deliveries",
     "test_failed_settle_keeps_the_delivery_and_atomically_sends_nothing",
     "test_follow_up_and_send_once_know_of_each_other",
     "test_follow_up_is_sent_once_however_often_it_is_settled",
     "test_follow_ups_go_beyond_the_bound",
+    "test_settle_and_receive_tells_the_lost_and_sends_all_the_same",
     "test_settle_of_a_lost_delivery_tells_so_and_sends_all_the_same",
 )
 class DropsFollowUpsOfTheLost(Broken):
@@ -297,6 +315,7 @@ class DropsFollowUpsOfTheLost(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_failed_settle_and_receive_keeps_all_deliveries",
     "test_failed_settle_keeps_the_delivery_and_atomically_sends_nothing",
     "test_follow_up_and_send_once_know_of_each_other",
     "test_follow_up_is_sent_once_however_often_it_is_settled",
@@ -308,6 +327,47 @@ class AcksBeforeItSends(Broken):
         lost = self.ack(deliveries)
         self.send(follow_ups)
         return lost
+
+
+@MUTANTS.caught_by("test_settle_and_receive_acks_and_takes_what_is_next_at_most")
+class TakesMoreThanItMay(Broken):
+    def settle_and_receive(self, deliveries, follow_ups, queues, *, max_messages):
+        lost = self.settle(deliveries, follow_ups)
+        return lost, self.receive(queues, max_messages=max_messages + 1, wait_s=0)
+
+
+@MUTANTS.caught_by(
+    "test_settle_and_receive_acks_and_takes_what_is_next_at_most",
+    "test_settle_and_receive_tells_the_lost_and_sends_all_the_same",
+)
+class ForgetsWhatItHasTaken(Broken):
+    def settle_and_receive(self, deliveries, follow_ups, queues, *, max_messages):
+        lost = self.settle(deliveries, follow_ups)
+        return lost, self.receive(queues, max_messages=max_messages, wait_s=0)[1:]
+
+
+@MUTANTS.caught_by("test_settle_and_receive_tells_the_lost_and_sends_all_the_same")
+class TellsNothingOfTheLost(Broken):
+    def settle_and_receive(self, deliveries, follow_ups, queues, *, max_messages):
+        self.settle(deliveries, follow_ups)
+        return (), self.receive(queues, max_messages=max_messages, wait_s=0)
+
+
+@MUTANTS.caught_by("test_failed_settle_and_receive_keeps_all_deliveries")
+class AcksThoughItCannotSend(Broken):
+    def settle_and_receive(self, deliveries, follow_ups, queues, *, max_messages):
+        try:
+            return self.settle(deliveries, follow_ups), ()
+        except BrokerError:
+            self.ack(deliveries)
+            raise
+
+
+@MUTANTS.caught_by("test_failed_settle_and_receive_keeps_all_deliveries")
+class TakesBeforeItSettles(Broken):
+    def settle_and_receive(self, deliveries, follow_ups, queues, *, max_messages):
+        taken = self.receive(queues, max_messages=max_messages, wait_s=0)
+        return self.settle(deliveries, follow_ups), taken
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)

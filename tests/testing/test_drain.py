@@ -427,6 +427,17 @@ def test_outcome_waits_out_an_outage_of_the_backend(
     assert result.get(timeout=0) == 5
 
 
+def test_what_follows_from_an_outcome_that_is_settled_late_runs_in_the_same_drain(
+    umbel_app, umbel_clock, umbel_queue, umbel_faults, add
+):
+    (add.s(2, 3) | add.s(4)).apply_async()
+    umbel_faults.backend.outage(60)
+    assert [run.value for run in umbel_queue.drain()] == [5]
+    umbel_clock.advance(60)
+
+    assert [run.value for run in umbel_queue.drain()] == [9]
+
+
 def test_outage_of_the_broker_ends_with_the_clock(
     umbel_app, umbel_clock, umbel_queue, umbel_faults, add
 ):

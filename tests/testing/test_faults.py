@@ -139,7 +139,9 @@ def test_steps_are_those_of_the_contracts():
 
     assert {"send", "receive", "ack", "nack", "settle", "send_once"} <= set(faults.broker.steps)
     storing = {"store", "load", "forget", "wait", "expire", "check"}
-    assert set(faults.backend.steps) == storing | {"open_chord", "join_chord", "close_chord"}
+    groups = {"save_group", "load_group", "delete_group"}
+    chords = {"open_chord", "grow_chord", "join_chord", "close_chord", "chord_progress"}
+    assert set(faults.backend.steps) == storing | groups | chords
     for contract in (Broker, Backend, Coordinator):
         methods = {name for name in vars(contract) if not name.startswith("_")}
         assert set(steps_of(contract)) <= methods

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import reveal_type
 
-from umbel import Umbel, shared_task
+from umbel import Umbel, group, shared_task
 from umbel.messages import OnConflict
+from umbel.results import GroupResult, ResultSet
 
 app = Umbel("typing")
 
@@ -60,6 +61,27 @@ reveal_type(later)  # R: AsyncResult[int]
 reveal_type(add.map_async([(1, 2), (3, 4)]))  # R: list[AsyncResult[int]]
 reveal_type(add.AsyncResult("some-id").get())  # R: int
 
+# Of many results together, the values are a list.
+both = ResultSet([add.delay(1, 2), add.delay(3, 4)])
+reveal_type(both.get(timeout=10))  # R: list[int]
+reveal_type(GroupResult("some-id", [shared.delay(1)]).join())  # R: list[float]
+reveal_type(both.progress().percentage)  # R: float
+reveal_type([task_id for task_id, _ in both.iterate()])  # R: list[str]
+reveal_type(add.delay(1, 2).children)  # R: list[AsyncResult[Any] | GroupResult[Any]] | None
+
+# Signatures carry the type of the return value, too.
+reveal_type(add.s(1))  # R: Signature[int]
+reveal_type(add.si(1, 2))  # R: Signature[int]
+reveal_type(add.signature((1,), queue="slow"))  # R: Signature[int]
+reveal_type(~add.s(1, 2))  # R: int
+reveal_type(poll.s("x").set(queue="slow").delay())  # R: AsyncResult[list[str]]
+reveal_type(add.s(1).clone((2,)).freeze().result)  # R: AsyncResult[int]
+reveal_type(add.s(1).link(shared.s()).stamp(tag=1).apply_async((2,)).get())  # R: int
+add.si("x", 2)  # E: incompatible type "str"; expected "int"
+add.signature(queue=5)  # E: has incompatible type "int"; expected "str | None"
+reveal_type(add.s(1, 2) | shared.s())  # R: Signature[Any]
+reveal_type(group(add.s(1, 2)).tasks)  # R: tuple[Signature[Any], ...]
+
 # A task is still a function.
 reveal_type(add(1, 2))  # R: int
 add("x", 2)  # E: incompatible type "str"; expected "int"
@@ -77,6 +99,7 @@ async def client() -> None:
     reveal_type(await add.adelay(1, 2))  # R: AsyncResult[int]
     reveal_type(await (await add.adelay(1, 2)))  # R: int
     reveal_type(await (await poll.adelay("x")).aget(timeout=10))  # R: list[str]
+    reveal_type(await both)  # R: list[int]
     reveal_type(await poll("x"))  # R: list[str]
     await add.adelay("x", 2)  # E: incompatible type "str"; expected "int"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from celery_forms import call, chain, chord, group
 
+from umbel.builtin.json_serializer import JsonSerializer
 from umbel.canvas.expansion import ChordSize, Expansion
 from umbel.canvas.forms import read
-from umbel.canvas.freezing import freeze
+from umbel.canvas.freezing import Freezer
 from umbel.errors import DecodeError
 from umbel.signatures import Signature
 
@@ -67,8 +68,7 @@ def test_what_a_chain_has_as_options_is_its_ends():
 
 
 def test_group_begins_with_all_members():
-    link = call("link")
-    form = group(call("a"), group(call("b"), call("c", priority=9)), link=[link], priority=3)
+    form = group(call("a"), group(call("b"), call("c", priority=9)), priority=3)
     found = expanded(form, "r")
 
     sent = found.calls
@@ -79,8 +79,9 @@ def test_group_begins_with_all_members():
     ]
     assert [each.options["group_id"] for each in sent] == ["<top>"] * 3
     assert [each.options["group_index"] for each in sent] == [0, 1, 2]
-    assert [each.options["link"] for each in sent] == [[link]] * 3
-    assert [each.options["priority"] for each in sent] == [3, 3, 9]
+    assert [each.options["priority"] for each in sent] == [3, 3, 3]
+    assert [each.options["umbel_counted"] for each in sent] == [True] * 3
+    assert found.chords == [ChordSize("<top>", 3, has_body=False)]
     assert found.results == [[["<top>", None], [[[f"<top.{i}>", None], None] for i in range(3)]]]
 
 
@@ -124,8 +125,10 @@ def test_group_before_the_rest_of_a_chain_is_a_header():
     for form in (group(call("a"), call("b")), chain(group(call("a"), call("b")))):
         found = expanded(form, rest=[call("z"), call("y")])
 
-        body = found.calls[0].options["chord"]
-        assert (body["task"], names(body["options"]["chain"])) == ("y", ["z"])
+        body = Expansion("<{}>".format)
+        body.add(Signature.from_dict(found.calls[0].options["chord"]), [[1, 2]], "body")
+        [sent] = body.calls
+        assert (sent.task, sent.args, names(sent.options["chain"])) == ("y", ([1, 2],), ["z"])
         assert [chord.size for chord in found.chords] == [2]
 
 
@@ -181,9 +184,9 @@ def test_members_that_are_parts_of_a_chord_stay_what_they_are():
 
 def test_frozen_signature_keeps_its_ids():
     form = chain(call("a"), group(call("b"), chain(call("c"), call("d"))), call("e"))
-    once, result = freeze(Signature.from_dict(form), "x", "1{}".format)
+    once, result = Freezer("1{}".format).freeze(Signature.from_dict(form), "x")
 
-    assert freeze(once, "y", "2{}".format) == (once, result)
+    assert Freezer("2{}".format).freeze(once, "y") == (once, result)
 
 
 @pytest.mark.parametrize(
@@ -205,3 +208,34 @@ def test_frozen_signature_keeps_its_ids():
 def test_what_is_malformed_inside_is_found(form):
     with pytest.raises(DecodeError):
         read(form)
+
+
+def test_groups_in_a_row_lie_no_deeper_in_each_other_than_json_bears():
+    groups = [group(call("a"), call("b")) for _ in range(300)]
+
+    sent = expanded(chain(*groups, call("end"))).calls[0].to_dict()
+
+    text = JsonSerializer().dumps(sent)  # which refuses what is too deep
+    assert text.count(b'"celery.accumulate"') > 0
+
+
+def test_chord_with_ids_has_that_of_its_group_where_celery_looks_for_it():
+    form = chord([call("a"), call("b")], chain(call("c"), call("d")), task_id="end")
+    frozen, [[end, _], _] = Freezer("<{}>".format).freeze(
+        Signature.from_dict(chain(call("z"), form)), "top"
+    )
+
+    found = frozen.to_dict()["kwargs"]["tasks"][1]
+    assert (end, found["options"]["task_id"]) == ("end", "<top.1>")
+    assert found["kwargs"]["header"]["options"]["task_id"] == "<top.1>"
+    assert found["kwargs"]["body"]["options"]["task_id"] == "end"
+
+
+def test_id_of_a_group_is_found_where_celery_has_it():
+    members = [call("a", task_id="1"), call("b", task_id="2")]
+    form = chord(members, call("c", task_id="end"), task_id="group")
+    found = expanded(form)
+
+    assert [each.options["group_id"] for each in found.calls] == ["group", "group"]
+    assert found.chords == [ChordSize("group", 2)]
+    assert found.calls[0].options["chord"]["options"]["task_id"] == "end"

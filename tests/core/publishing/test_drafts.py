@@ -95,9 +95,14 @@ def test_message_without_options_is_celerys_protocol_2(build):
 
 
 def test_header_names_are_those_that_are_reserved(build):
-    headers = build(
-        options={"compression": "gzip", "ignore_result": False}, compression="gzip"
-    ).headers
+    options = {
+        "compression": "gzip",
+        "ignore_result": False,
+        "meta": {"a": 1},
+        "umbel_counted": True,
+        "umbel_results": "key",
+    }
+    headers = build(options=options, compression="gzip").headers
 
     assert headers.keys() == RESERVED_HEADERS
 

@@ -48,9 +48,41 @@ class Store:
         self._backend.store([stored_result(task_id, task_id) for task_id in ids])
 
 
+class CountingBackend(MemoryBackend):
+    """Notes each read, and for how many ids it was."""
+
+    calls: list[tuple[str, int]]
+
+    def load(self, task_ids):
+        self.calls.append(("load", len(task_ids)))
+        return super().load(task_ids)
+
+    def wait(self, task_ids, *, timeout_s):
+        self.calls.append(("wait", len(task_ids)))
+        return super().wait(task_ids, timeout_s=timeout_s)
+
+    def chord_progress(self, group_ids):
+        self.calls.append(("chord_progress", len(group_ids)))
+        return super().chord_progress(group_ids)
+
+
 @pytest.fixture
-def backend() -> Iterator[Backend]:
-    backend = MemoryBackend.from_url(f"memory://{uuid.uuid4().hex}", options={}, clock=SYSTEM_CLOCK)
+def space() -> str:
+    return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def counting(space: str) -> Iterator[CountingBackend]:
+    """What `backend` is, and counts."""
+    backend = CountingBackend.from_url(space, options={}, clock=SYSTEM_CLOCK)
+    backend.calls = []
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def backend(space: str) -> Iterator[Backend]:
+    backend = MemoryBackend.from_url(space, options={}, clock=SYSTEM_CLOCK)
     yield backend
     backend.close()
 

@@ -26,7 +26,7 @@ from umbel.errors import (
 )
 from umbel.interfaces.backend import Backend
 from umbel.requests import Request, reset_current_request, set_current_request
-from umbel.results import AsyncResult, allow_join_result, denied_join_result
+from umbel.results import AsyncResult, GroupResult, allow_join_result, denied_join_result
 
 LONG = 30.0
 
@@ -414,7 +414,43 @@ def test_error_of_a_parent_is_raised(chained, store):
     store("p1", state="FAILURE", error=ValueError("first step"))
 
     with pytest.raises(ValueError, match="first step"):
-        chained.get(timeout=LONG)
+        chained.get(timeout=LONG, interval=0.05)
+
+
+def test_error_of_a_parent_is_raised_at_the_end_of_the_time(chained, store):
+    store("p1", state="FAILURE", error=ValueError("first step"))
+
+    with pytest.raises(ValueError, match="first step"):
+        chained.get(timeout=0.05)
+
+
+def test_get_of_a_chain_is_not_woken_by_the_steps_before(make_source, counting, store, soon):
+    source = make_source(counting)
+    result = None
+    for number in range(100):
+        result = AsyncResult(f"s{number}", source, parent=result)
+    soon(lambda: [store(f"s{number}", number) for number in range(100)])
+
+    assert result.get(timeout=LONG, interval=LONG) == 99
+    assert counting.calls == [("wait", 1)]
+
+
+def test_members_of_a_group_before_are_left_to_the_chord(source, store):
+    header = GroupResult("g", [AsyncResult("m", source)])
+    store("m", state="FAILURE", error=ValueError("a part"))
+    body = AsyncResult("t1", source, parent=header)
+
+    with pytest.raises(ResultTimeoutError):
+        body.get(timeout=0.05)
+
+
+def test_error_of_a_step_before_a_group_is_raised(source, store):
+    first = AsyncResult("p1", source)
+    header = GroupResult("g", [AsyncResult("m", source)], parent=first)
+    store("p1", state="FAILURE", error=ValueError("first step"))
+
+    with pytest.raises(ValueError, match="first step"):
+        AsyncResult("t1", source, parent=header).get(timeout=0.05)
 
 
 def test_error_of_a_parent_is_raised_while_waiting(chained, store, soon):
@@ -422,7 +458,7 @@ def test_error_of_a_parent_is_raised_while_waiting(chained, store, soon):
     soon(store, "p2", state="FAILURE", error=ValueError("second step"))
 
     with pytest.raises(ValueError, match="second step"):
-        chained.get(timeout=LONG)
+        chained.get(timeout=LONG, interval=0.05)
 
 
 def test_error_of_a_parent_that_was_read_before_is_raised(chained, store):
@@ -549,10 +585,12 @@ def test_children_are_results(result, store):
     assert result.children[1].parent == "c1"
 
 
-def test_members_stand_for_a_group_among_the_children(result, store):
+def test_group_among_the_children_is_a_group(result, store):
     store("t1", 1, children=[[["g", None], [[["a", None], None], [["b", None], None]]]])
 
-    assert result.children == ["a", "b"]
+    (child,) = result.children
+    assert isinstance(child, GroupResult)
+    assert (child.id, child.results) == ("g", ["a", "b"])
 
 
 def test_child_that_is_no_result_tuple_is_an_error(result, store):

@@ -10,7 +10,7 @@ import pytest
 
 from umbel.builtin.sqlite.backend import SqliteBackend
 from umbel.clock import SYSTEM_CLOCK
-from umbel.results import AsyncResult
+from umbel.results import AsyncResult, GroupResult
 
 LONG = 60.0
 
@@ -87,3 +87,18 @@ def test_thousands_of_another_process_are_awaited(source, worker):
         return await asyncio.gather(*waiting)
 
     assert asyncio.run(main()) == ids
+
+
+def test_thousands_of_another_process_are_joined(source, worker):
+    ids = [f"t{number}" for number in range(2_000)]
+    group = GroupResult("g", [AsyncResult(key, source) for key in ids])
+    worker(len(ids))
+
+    assert group.get(timeout=LONG) == ids
+
+
+def test_group_is_saved_in_the_file(source):
+    group = GroupResult("g", [AsyncResult("a", source)], parent=AsyncResult("p", source))
+    group.save()
+
+    assert GroupResult.restore("g", app=source) == group

@@ -9,7 +9,13 @@ import time
 import pytest
 
 from umbel.errors import BackendError
-from umbel.results.waiting import ResultWaiter, outage_pause
+from umbel.results.waiting import (
+    ResultWaiter,
+    gather_pause,
+    outage_pause,
+    sweep_pause,
+    told_of,
+)
 
 LONG = 30.0
 
@@ -138,3 +144,59 @@ def test_thread_that_cannot_start_is_tried_again(waiter, store, monkeypatch):
     waiter.add("t2", arrived.append)
     store("t2", 2)
     wait_until(lambda: arrived)
+
+
+def test_what_is_added_aside_is_looked_at_and_not_waited_for(make_source, counting, store):
+    waiter = make_source(counting).waiter()
+    arrived = []
+    waiter.add("t1", arrived.append)
+    store("p1", 1)
+
+    waiter.add_all(("p1", "p2"), arrived.append, aside=True)
+
+    wait_until(lambda: arrived)
+    assert [each.task_id for each in arrived] == ["p1"]
+    assert ("load", 2) in counting.calls
+    assert {count for call, count in counting.calls if call == "wait"} <= {1}
+
+
+def test_what_is_aside_does_not_keep_the_thread(backend, store):
+    waiter = ResultWaiter(backend, idle_s=0.02)
+    tickets = waiter.add_all(("p1",), lambda _: None, aside=True)
+    waiter.add("t1", lambda _: None)
+    store("t1", 1)
+    for ticket in tickets:
+        waiter.discard(ticket)
+
+    wait_until(lambda: waiter_threads() == [])
+
+
+def test_many_are_added_in_one_go(waiter, store):
+    arrived = []
+    tickets = waiter.add_all(["t1", "t2"], arrived.append)
+    waiter.discard(tickets[0])
+    store.many(["t1", "t2"])
+
+    wait_until(lambda: arrived)
+    assert [each.task_id for each in arrived] == ["t2"]
+    assert waiter.add_all([], arrived.append) == []
+
+
+def test_arrivals_are_gathered_for_a_bounded_time():
+    assert gather_pause(0.0) == 0.005
+    assert gather_pause(0.01) == 0.02
+    assert gather_pause(10.0) == 0.05
+
+
+def test_first_and_last_of_thousands_are_waited_for():
+    ids = [f"t{number}" for number in range(3_000)]
+
+    assert told_of(ids) == ids[:500] + ids[-500:]
+    assert told_of(ids[:1000]) == ids[:1000]
+
+
+def test_more_than_a_call_takes_are_swept_as_often_as_that_is_cheap():
+    assert sweep_pause(1000, 0.5) == 1.0
+    assert sweep_pause(1001, 0.0) == 0.05
+    assert sweep_pause(1001, 0.02) == 0.2
+    assert sweep_pause(1001, 5.0) == 1.0

@@ -49,7 +49,7 @@ def test_help_is_one_plain_line(row: Setting) -> None:
 
 @rows
 def test_group_is_named(row: Setting) -> None:
-    assert row.group in {"general", "broker", "results", "tasks", "worker"}
+    assert row.group in {"general", "broker", "canvas", "results", "tasks", "worker"}
 
 
 @rows

@@ -211,3 +211,58 @@ def test_typed_arguments_of_the_next_run_are_sent_plain(make_app):
 
     with app.worker(pool="solo"):
         assert walk.delay(Point(1)).get(timeout=10) == Point(3)
+
+
+def test_run_as_a_signature_keeps_its_id_and_all_that_follows_from_it(task, running):
+    after = {"task": "proj.log", "args": [], "kwargs": {}}
+    running(
+        args=[1],
+        kwargs={"x": 2},
+        root_id="r",
+        parent_id="p",
+        group="g",
+        group_index=2,
+        retries=1,
+        timelimit=(30, 20),
+        callbacks=[after],
+        errbacks=[after],
+        chain=[after],
+        chord=after,
+        headers={"my": "hdr", "task": "proj.fetch"},
+        delivery_info={"routing_key": "slow", "priority": 4},
+        stamped_headers=["tag"],
+        stamps={"tag": "x"},
+    )
+
+    found = task.signature_from_request()
+    assert (found.task, found.args, found.kwargs) == ("proj.fetch", (1,), {"x": 2})
+    expected = {
+        "task_id": "1",
+        "root_id": "r",
+        "parent_id": "p",
+        "group_id": "g",
+        "group_index": 2,
+        "retries": 1,
+        "time_limit": 30,
+        "soft_time_limit": 20,
+        "link": [after],
+        "link_error": [after],
+        "chain": [after],
+        "chord": after,
+        "headers": {"my": "hdr"},
+        "queue": "slow",
+        "priority": 4,
+        "stamped_headers": ["tag"],
+        "stamps": {"tag": "x"},
+    }
+    assert expected.items() <= found.options.items()
+
+
+def test_run_as_a_signature_takes_what_is_given(task, running):
+    running(args=[1], delivery_info={"routing_key": "slow"})
+    request = Request(id="2", args=[5])
+
+    found = task.subtask_from_request(request, kwargs={"y": 1}, queue="fast", countdown=3)
+    assert (found.args, found.kwargs, found.id) == ((5,), {"y": 1}, "2")
+    assert (found.options["queue"], found.options["countdown"]) == ("fast", 3)
+    assert task.signature_from_request(args=(7,)).args == (7,)

@@ -10,7 +10,7 @@ from celery_forms import call, chain, chord, group
 
 from umbel import Umbel
 from umbel.builtin.memory.backend import MemoryBackend
-from umbel.errors import ChordError, Ignore, Reject, Retry
+from umbel.errors import ChordError, Ignore, InvalidTaskError, Reject, Retry
 from umbel.interfaces.backend import BackendCapability
 from umbel.signatures import Signature
 from umbel_testing import Crash, TaskQueue, faults_in
@@ -131,12 +131,21 @@ def test_composed_errbacks_are_sent_with_the_id(app, umbel_queue):
     assert runs == [("fail", []), ("same", [result.id]), ("same", [[result.id], "x"])]
 
 
-def test_malformed_composition_is_a_dead_letter_before_the_task_runs(app, run):
-    runs = run("add", 1, link=[{**group(), "kwargs": {"tasks": 7}}])
+def test_malformed_composition_is_a_dead_letter_before_the_task_runs(app, umbel_queue):
+    message = app.message_for(Signature("add", (1,)))
+    embed = {"callbacks": [{**group(), "kwargs": {"tasks": 7}}]}
+    foreign = msgspec.structs.replace(message, body=msgspec.json.encode([[1], {}, embed]))
+    app.broker.send([foreign])
+    runs = umbel_queue.drain()
 
     [dead] = app.broker.dead_letters()
-    assert runs == []
+    assert list(runs) == []
     assert "malformed embed: 'tasks' of signature 'celery.group'" in dead.reason
+
+
+def test_malformed_composition_is_not_sent(app):
+    with pytest.raises(InvalidTaskError, match="link can't be read: 'tasks' of signature"):
+        app.send_task("add", (1,), link=[{**group(), "kwargs": {"tasks": 7}}])
 
 
 # -- failures in chains -------------------------------------------------------------------------
@@ -328,14 +337,15 @@ def test_part_that_does_not_run_fails_the_body(app, run, how):
 
 
 @pytest.mark.parametrize("signal", [Ignore(), Reject("no")])
-def test_part_without_an_outcome_does_not_count(app, run, signal):
+def test_part_without_a_result_fails_the_body(app, run, signal):
     @app.task(name="leave")
     def leave(*_):
         raise signal
 
     run("add", 1, link=[chord([call("leave"), call("add")], call("same", task_id="body"))])
 
-    assert app.AsyncResult("body").state == "PENDING"
+    with pytest.raises(ChordError, match=f"raised {type(signal).__name__}"):
+        app.AsyncResult("body").get(timeout=0)
 
 
 def test_body_that_cannot_be_sent_fails(app, run):

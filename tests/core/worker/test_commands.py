@@ -44,7 +44,8 @@ class Node:
 
     def __init__(self, app: Umbel, **more: Any):
         self.app, self.sight, self.rates = app, Sight(), RateTable()
-        self.ended: list[list[str]] = []
+        #: Ids, and whether what descends from them is to end, too.
+        self.ended: list[tuple[list[str], bool]] = []
         self.refreshed = 0
         identity = Identity(node="n", consumer="n/0", hostname="w@h", lease_s=5.0)
         answers = Answers(
@@ -62,7 +63,7 @@ class Node:
             self.rates,
             coordinator=app.coordinator,
             note_revokes=self._refresh,
-            terminate=self.ended.append,
+            terminate=lambda *what: self.ended.append(what),
             more=more,
         )
 
@@ -96,8 +97,9 @@ def node(app: Umbel) -> Node:
 @pytest.mark.parametrize(
     "arguments,ended",
     [
-        ({"task_id": "a", "terminate": True}, [["a"]]),
-        ({"task_id": ["a", 3], "terminate": True}, [["a", "3"]]),
+        ({"task_id": "a", "terminate": True}, [(["a"], True)]),
+        ({"task_id": ["a", 3], "terminate": True}, [(["a", "3"], True)]),
+        ({"task_id": "a", "terminate": True, "descendants": False}, [(["a"], False)]),
         ({"task_id": ["a"], "terminate": False}, []),
         ({"task_id": 7, "terminate": True}, []),
         ({"task_id": None, "terminate": True}, []),
@@ -106,7 +108,7 @@ def node(app: Umbel) -> Node:
     ],
 )
 def test_revoke_is_noted_and_ends_whom_it_says(
-    node: Node, arguments: dict[str, Any], ended: list[list[str]]
+    node: Node, arguments: dict[str, Any], ended: list[tuple[list[str], bool]]
 ) -> None:
     assert "flagged as revoked" in node.tell("revoke", **arguments)["ok"]
 

@@ -17,7 +17,7 @@ from umbel.errors import (
     Reject,
     SoftTimeLimitExceeded,
 )
-from umbel.worker.eager import run_eager
+from umbel.worker.eager_workflows import EagerWorkflow
 
 
 def test_retries_run_at_once_until_there_are_no_more(app: Umbel) -> None:
@@ -200,13 +200,15 @@ def test_a_message_that_cannot_be_run_says_why(app: Umbel, message: Any) -> None
     app.task(name="t")(lambda: 1)
 
     with pytest.raises(InvalidTaskError, match="keyword arguments"):
-        run_eager(app, message("t", body=b"[[], [], {}]"))
+        EagerWorkflow(app, app.results, lambda: None).run([message("t", body=b"[[], [], {}]")])
 
 
 def test_results_are_stored_where_that_is_wanted(app: Umbel, message: Any) -> None:
-    app.task(name="t")(lambda: "stored")
-    sent = message("t")
+    app.task(name="t", store_eager_result=True)(lambda: "stored")
+    app.task(name="u")(lambda: "kept nowhere")
+    sent, other = message("t"), message("u")
 
-    run_eager(app, sent, store=app.backend)
+    EagerWorkflow(app, app.results, lambda: app.backend).run([sent, other])
 
     assert app.AsyncResult(sent.id).get(timeout=1) == "stored"
+    assert not app.AsyncResult(other.id).exists()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from umbel import Umbel
-from umbel.errors import BrokerUnavailableError, WorkerLostError
+from umbel.canvas.options import RESULTS
+from umbel.errors import BackendUnavailableError, BrokerUnavailableError, WorkerLostError
 from umbel.interfaces.broker import Broker
 from umbel.messages import Delivery
 from umbel.outcomes import Failure, Outcome, Rejected, Revoked, Success
@@ -113,6 +115,29 @@ def test_the_finished_is_settled_the_running_struck_and_the_rest_given_back(
     assert recovery.is_done
     assert results[0].get(timeout=1) == "made"
     assert strikes(broker) == {results[1].id: 1, results[2].id: 0}
+
+
+def test_what_follows_from_the_finished_is_sent_though_its_results_cannot_be_read(
+    app: Umbel,
+    broker: Broker,
+    child: Broker,
+    recovery: Recovery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    body = Signature("add", (None, 1), options={RESULTS: "kept", "link": [Signature("add", (2,))]})
+    app.broker.send([app.message_for(body)])
+    (finished,) = receive(child)
+
+    def get(key: str) -> None:
+        raise BackendUnavailableError(f"no {key} now")
+
+    monkeypatch.setattr(app.workflow_store, "get", get)
+    recovery.add(dead(finished={finished.receipt: Success(b"3")}))
+    recovery.run()
+
+    assert recovery.is_done
+    (following,) = broker.receive(["celery"], max_messages=5, wait_s=0)
+    assert json.loads(following.message.body)[0] == [3, 2]
 
 
 def test_what_killed_its_process_waits_before_it_is_delivered_again(

@@ -24,6 +24,19 @@ def test_a_task_under_a_used_id_runs_though_it_was_given_back(
     assert ran == ["first", "second"]
 
 
+def test_what_follows_from_it_is_sent_though_that_of_the_earlier_one_is_known_still(
+    umbel_app: Umbel, umbel_clock: FakeClock, umbel_queue: TaskQueue
+) -> None:
+    ran: list[str] = []
+    work, note = umbel_app.task(name="work")(str.upper), umbel_app.task(name="note")(ran.append)
+    for text in ("first", "second"):
+        work.apply_async((text,), task_id="nightly", link=note.s(), on_conflict="replace")
+        umbel_queue.drain()
+        umbel_clock.advance(1)
+
+    assert ran == ["FIRST", "SECOND"]
+
+
 def test_its_result_takes_the_place_of_one_from_more_deliveries(
     umbel_app: Umbel, umbel_clock: FakeClock, umbel_queue: TaskQueue
 ) -> None:

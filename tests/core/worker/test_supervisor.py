@@ -314,6 +314,17 @@ def test_a_task_that_was_acknowledged_early_can_be_terminated(project: Project) 
     wait_for(lambda: result.state == "REVOKED", describe=worker.tell)
 
 
+def test_a_task_that_runs_can_be_terminated_by_its_stamp(project: Project) -> None:
+    worker = project.worker("-c", "2")
+    stamp = {"stamped_headers": ["tag"], "tag": "x"}
+    result = project.app.send_task("tasks.work", ("k", 60), **stamp)
+    wait_for(lambda: project.ledger("begin")["k"], describe=worker.tell)
+
+    project.app.control.revoke_by_stamped_headers({"tag": ["w", "x"]}, terminate=True)
+
+    wait_for(lambda: result.state == "REVOKED", describe=worker.tell)
+
+
 def test_an_error_that_no_journal_can_hold_reaches_its_caller(project: Project) -> None:
     project.worker("-c", "1")
 

@@ -10,6 +10,7 @@ from simulation.stage import APP, CLOCK
 from umbel.builtin.memory.backend import MemoryBackend
 from umbel.builtin.memory.coordinator import MemoryCoordinator
 from umbel.errors import BrokerUnavailableError
+from umbel.workflow_store import WorkflowStore
 from umbel_testing.faulty_handles import FaultyBackend, FaultyBroker
 from umbel_testing.stepping import StepNode, StepProcess
 
@@ -28,6 +29,8 @@ class ActorHost:
         self.main, self.conf, self.tasks, self.events = APP.main, APP.conf, APP.tasks, APP.events
         self.clock, self.new_id, self.serializer = APP.clock, APP.new_id, APP.serializer
         self.message_for, self.pool, self.import_tasks = APP.message_for, APP.pool, APP.import_tasks
+        coordinator = self.open_coordinator()
+        self.workflow_store = WorkflowStore(APP.conf, lambda: coordinator, APP.serializer)
 
     def open_broker(self) -> Any:
         broker = self._world.planted.broker_class(self._world.space, CLOCK)

@@ -8,10 +8,10 @@ from itertools import count
 from typing import Any
 from unittest.mock import patch
 
+from umbel import requests
 from umbel.builtin.memory.broker import MemoryBroker
 from umbel.builtin.memory.message_store import MessageStore
 from umbel.messages import Delivery, Message
-from umbel.worker import follow_ups
 from umbel.worker.intake import Intake
 from umbel.worker.journal import Journal
 from umbel.worker.settle import Settler
@@ -102,7 +102,7 @@ PLANTED = [
     Planted(
         "follow-ups of other ids at each try",
         lambda: patch.object(
-            follow_ups, "derived_id", lambda parent, edge: f"{parent}-{edge}-{next(_new_ids)}"
+            requests, "derived_id", lambda parent, edge: f"{parent}-{edge}-{next(_new_ids)}"
         ),
     ),
     Planted(

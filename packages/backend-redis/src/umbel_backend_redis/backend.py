@@ -9,14 +9,20 @@ from typing import Any, Final, TypeVar
 from umbel.clock import Clock
 from umbel.errors import BackendError, BackendUnavailableError
 from umbel.interfaces.backend import Backend, BackendCapability
-from umbel.outcomes import ChordPart, StoredResult
-from umbel_backend_redis.chords import close_chord, join_chord, open_chord
+from umbel.outcomes import ChordPart, ChordProgress, StoredResult
+from umbel_backend_redis.chords import (
+    chord_progress,
+    close_chord,
+    grow_chord,
+    join_chord,
+    open_chord,
+)
 from umbel_backend_redis.feed import Feed
 from umbel_backend_redis.keys import Keys, rank_key
 from umbel_backend_redis.records import read, read_beside
-from umbel_backend_redis.storing import store
+from umbel_backend_redis.storing import store, ttl_ms
 from umbel_backend_redis.waits import Waits
-from umbel_redis_client import FAILED, Call, Client, Failures, ReplyError, pack, parse_url
+from umbel_redis_client import FAILED, Call, Client, Failures, pack, parse_url, raised
 
 FAILURES: Final = Failures(BackendError, BackendUnavailableError)
 
@@ -76,7 +82,7 @@ class RedisBackend(Backend):
             key = self._keys.result + task_id
             names += (key, rank_key(key))
         calls = self._calls("UNLINK", names, 1)
-        self._told(lambda: _checked(self._client.pipeline(calls)))
+        self._told(lambda: raised(self._client.pipeline(calls)))
 
     def wait(self, task_ids: Sequence[str], *, timeout_s: float) -> Mapping[str, StoredResult]:
         """Wait for a final result among `task_ids`; one connection a process tells of all."""
@@ -89,12 +95,35 @@ class RedisBackend(Backend):
         """Make every `wait` in another thread return at once."""
         self._own_waits().interrupt()
 
+    def save_group(self, group_id: str, document: bytes, *, ttl_s: float | None) -> None:
+        """Keep what a group is made of, where Celery looks for it."""
+        key = self._keys.chord(group_id).group
+        ends = () if ttl_s is None else ("PX", ttl_ms(ttl_s))
+        self._told(lambda: self._client.call(key, "SET", key, document, *ends))
+
+    def load_group(self, group_id: str) -> bytes | None:
+        """Return what was saved of a group, by umbel or Celery."""
+        key = self._keys.chord(group_id).group
+        found: bytes | None = self._told(lambda: self._client.call(key, "GET", key))
+        return found
+
+    def delete_group(self, group_id: str) -> None:
+        """Drop what was saved of a group."""
+        key = self._keys.chord(group_id).group
+        self._told(lambda: self._client.call(key, "UNLINK", key))
+
     def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
         """Say that the chord of `group_id` has `size` parts."""
         self._told(lambda: open_chord(self._client, self._keys, group_id, size, ttl_s=ttl_s))
 
+    def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
+        """Say that a chord has a part more for each new id; tell whether it is open."""
+        return self._told(
+            lambda: grow_chord(self._client, self._keys, group_id, task_ids, ttl_s=ttl_s)
+        )
+
     def join_chord(self, parts: Sequence[ChordPart]) -> Mapping[str, Sequence[ChordPart]]:
-        """Count `parts`; return all those of the chords that are complete.
+        """Count `parts`; return all those of the chords that are complete or aborted.
 
         None of a chord whose body a worker of Celery's is about to send.
         """
@@ -105,6 +134,10 @@ class RedisBackend(Backend):
     def close_chord(self, group_ids: Sequence[str]) -> None:
         """Forget the parts of chords whose body was sent."""
         self._told(lambda: close_chord(self._client, self._keys, group_ids))
+
+    def chord_progress(self, group_ids: Sequence[str]) -> Mapping[str, ChordProgress]:
+        """Return how far chords and groups have come."""
+        return self._told(lambda: chord_progress(self._client, self._keys, group_ids))
 
     def check(self) -> None:
         """Raise BackendError where nothing can be stored."""
@@ -162,7 +195,7 @@ class RedisBackend(Backend):
     def _values(self, names: Sequence[str], together: int) -> list[bytes | None]:
         """Return the values of keys, of which each `together` are of one slot."""
         calls = self._calls("MGET", names, together)
-        return [value for reply in _checked(self._client.pipeline(calls)) for value in reply]
+        return [value for reply in raised(self._client.pipeline(calls)) for value in reply]
 
     def _calls(self, command: str, names: Sequence[str], together: int) -> list[Call]:
         size = together if self._client.is_cluster else _CHUNK
@@ -174,10 +207,3 @@ class RedisBackend(Backend):
             return call()
         except FAILED as exc:
             raise FAILURES.told(exc) from exc
-
-
-def _checked(replies: list[Any]) -> list[Any]:
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            raise reply
-    return replies

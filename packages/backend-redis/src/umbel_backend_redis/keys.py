@@ -24,6 +24,10 @@ class ChordKeys(NamedTuple):
     claim: str
     #: The group, where it was saved.
     group: str
+    #: Ours, a hash: how far it has come, and whether it is over.
+    told: str
+    #: Ours, a set: what else counts once.
+    once: str
 
 
 class Keys:
@@ -54,6 +58,8 @@ class Keys:
             added=f"{key}.t",
             claim=f"{key}.c",
             group=key,
+            told=f"{key}.u",
+            once=f"{key}.n",
         )
 
 

@@ -84,7 +84,7 @@ class _Shaper:
             index=None,
             task_id=task_id,
             state=str(SUCCESS),
-            result=b"[%b]" % b", ".join(each.result for each in inner),
+            result=b"[%b]" % b", ".join(each.result or b"null" for each in inner),
         )
 
     def left(self) -> list[ChordPart]:

@@ -18,7 +18,7 @@ from umbel.outcomes import StoredResult
 from umbel.states import order_in_rank
 from umbel_backend_redis.keys import Keys
 from umbel_backend_redis.records import FIRST_RANK, USUAL_HEADS, write
-from umbel_redis_client import Client, ReplyError, Script
+from umbel_redis_client import Client, Script, raised
 
 #: Results and bytes in one script, so that it blocks Redis for 2 ms or so.
 _CHUNK, _CHUNK_BYTES = 500, 1 << 20
@@ -174,8 +174,6 @@ def ttl_ms(ttl_s: float | None) -> int | str:
 def _refused(
     client: Client, script: Script, chunks: list[list[StoredResult]], runs: list[_Run]
 ) -> Iterator[str]:
-    for chunk, places in zip(chunks, client.scripts(script, runs), strict=True):
-        if isinstance(places, ReplyError):
-            raise places
+    for chunk, places in zip(chunks, raised(client.scripts(script, runs)), strict=True):
         for place in places:
             yield chunk[place - 1].task_id

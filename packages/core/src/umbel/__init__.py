@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.canvas import (
+        Signature,
+        chain,
+        chord,
+        chunks,
+        group,
+        maybe_signature,
+        signature,
+        xmap,
+        xstarmap,
+    )
     from umbel.current_app import shared_task
     from umbel.errors import Ignore, Reject, Retry, UmbelError
     from umbel.hookspecs import hookimpl
     from umbel.requests import Request, current_request
     from umbel.results.async_result import AsyncResult, EagerResult
+    from umbel.results.group_result import GroupResult
+    from umbel.results.result_set import ResultSet
+    from umbel.results.tuples import result_from_tuple
     from umbel.routing import Queue
-    from umbel.signatures import Signature
     from umbel.tasks.task import Task
 
     __version__: str
@@ -24,19 +37,30 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
     "Ignore",
     "Queue",
     "Reject",
     "Request",
+    "ResultSet",
     "Retry",
     "Signature",
     "Task",
     "Umbel",
     "UmbelError",
     "__version__",
+    "chain",
+    "chord",
+    "chunks",
     "current_request",
+    "group",
     "hookimpl",
+    "maybe_signature",
+    "result_from_tuple",
     "shared_task",
+    "signature",
+    "xmap",
+    "xstarmap",
 ]
 
 
@@ -45,18 +69,29 @@ __all__ = [
 _HOMES = {
     "AsyncResult": "umbel.results.async_result",
     "EagerResult": "umbel.results.async_result",
+    "GroupResult": "umbel.results.group_result",
     "Ignore": "umbel.errors",
     "Queue": "umbel.routing",
     "Reject": "umbel.errors",
     "Request": "umbel.requests",
+    "ResultSet": "umbel.results.result_set",
     "Retry": "umbel.errors",
-    "Signature": "umbel.signatures",
+    "Signature": "umbel.canvas",
     "Task": "umbel.tasks.task",
     "Umbel": "umbel.app",
     "UmbelError": "umbel.errors",
+    "chain": "umbel.canvas",
+    "chord": "umbel.canvas",
+    "chunks": "umbel.canvas",
     "current_request": "umbel.requests",
+    "group": "umbel.canvas",
     "hookimpl": "umbel.hookspecs",
+    "maybe_signature": "umbel.canvas",
+    "result_from_tuple": "umbel.results.tuples",
     "shared_task": "umbel.current_app",
+    "signature": "umbel.canvas",
+    "xmap": "umbel.canvas",
+    "xstarmap": "umbel.canvas",
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from umbel.autodiscovery import Packages, import_entry_points, import_modules, related_modules
+from umbel.canvas_making import CanvasMaking
 from umbel.clock import SYSTEM_CLOCK, Clock
 from umbel.control import Control
 from umbel.current_app import add_app, live_apps, set_current, take_shared_tasks
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Task[..., Any])
 
 
-class Umbel(SendingApp):
+class Umbel(SendingApp, CanvasMaking):
     """A program's tasks, and the way to its broker and results.
 
     Two apps of one process know nothing of each other. May be used as a context manager, which
@@ -411,7 +412,7 @@ class Umbel(SendingApp):
 
     def _settings_changed(self) -> None:
         """Forget what was made from settings that have changed since."""
-        self._publisher = None
+        self._publisher = self._workflow_store = None
         self._serializers.bound(self.conf.task_message_max_depth)
         if self.finalized:
             for task in self.registry.values():

@@ -6,7 +6,7 @@ published there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -15,15 +15,21 @@ from umbel.errors import ConfigError, InvalidTaskError
 from umbel.inspection import CHANNEL, Answers, Inspect, ask
 from umbel.off_loop import in_thread
 from umbel.rates import RATE_PREFIX, parse_rate
+from umbel.results.descendants import descendants as walk_down
 from umbel.routing import Router
+from umbel.stamps import revoked_as
 
 if TYPE_CHECKING:
+    from umbel.interfaces.backend import Backend
     from umbel.interfaces.broker import Broker
     from umbel.interfaces.coordinator import Coordinator
+    from umbel.results.source import ResultSource
     from umbel.settings import Settings
 
 #: Keys of revoked tasks begin with this; the value says why.
 REVOKED_PREFIX = "revoked/"
+#: What a value begins with where the task alone was revoked, and not what descends from it.
+ALONE = b"alone: "
 #: Seconds that a revoke is remembered, unless told otherwise.
 REVOKED_TTL_S = 7 * 86400.0
 
@@ -43,6 +49,14 @@ class Commander(Protocol):
     def coordinator(self) -> Coordinator | None:
         """This process's handle of the coordinator; None where there is none."""
 
+    @property
+    def backend(self) -> Backend | None:
+        """This process's handle of the result backend; None where results are disabled."""
+
+    @property
+    def results(self) -> ResultSource:
+        """How results are read."""
+
 
 class Control:
     """Sends orders to the workers of one app. At ``app.control``."""
@@ -59,30 +73,76 @@ class Control:
         *,
         reason: str = "revoked",
         ttl_s: float = REVOKED_TTL_S,
+        descendants: bool = True,
     ) -> None:
         """Have workers skip tasks that haven't begun; they end as REVOKED.
 
         Every worker that meets one of them within `ttl_s` skips it, also one that starts later.
+        So it is with what descends from them: the members of a group, what a task has sent or
+        is followed by, and the body of a chord one of whose parts it is.
 
         Args:
-            task_id: The task's id, or several.
+            task_id: The id of a task or group, or several.
             destination: Node names that are to act now; None: all.
             terminate: Also end those that run.
             signal: By which signal, where a process is to be ended.
             reason: Kept with the revoke.
             ttl_s: Seconds that it is remembered: longer than the task can wait in its queue.
+            descendants: False: the tasks alone, and what comes after them in their chains.
         Raises:
             ConfigError: the app has no coordinator.
-            BackendUnavailableError: the coordinator can't be reached.
+            BackendUnavailableError: the coordinator can't be reached; or the backend, and then
+                the tasks are revoked, but not all that descends from them.
         """
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
         if "" in ids:
             raise InvalidTaskError("a task id to revoke is empty")
         coordinator = self._coordinator("revoke()")
-        for each in ids:
-            coordinator.put(f"{REVOKED_PREFIX}{each}", reason.encode(), ttl_s=ttl_s)
-        arguments = {"task_id": ids, "terminate": terminate, "signal": _signal_name(signal)}
-        self.broadcast("revoke", arguments, destination=destination)
+        order = {"terminate": terminate, "signal": _signal_name(signal)}
+        value = reason.encode()
+        if not descendants:
+            order["descendants"], value = False, ALONE + value
+
+        def revoke(these: list[str]) -> None:
+            for each in these:
+                coordinator.put(f"{REVOKED_PREFIX}{each}", value, ttl_s=ttl_s)
+            self.broadcast("revoke", {"task_id": these, **order}, destination=destination)
+
+        revoke(ids)
+        if descendants and self._app.backend is not None:
+            for below in walk_down(self._app.results, ids):
+                revoke(below)
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        destination: Sequence[str] | None = None,
+        terminate: bool = False,
+        signal: str = "SIGTERM",
+        *,
+        reason: str = "revoked",
+        ttl_s: float = REVOKED_TTL_S,
+    ) -> None:
+        """Have workers skip tasks with one of these stamps that haven't begun.
+
+        Args:
+            headers: Values by the names of stamps; of a list any.
+            destination: Node names that are to act now; None: all.
+            terminate: Also end those that run.
+            signal: By which signal, where a process is to be ended.
+            reason: Kept with the revoke.
+            ttl_s: Seconds that it is remembered.
+        Raises: as `revoke`.
+        """
+        self.revoke(
+            revoked_as(headers),
+            destination,
+            terminate,
+            signal,
+            reason=reason,
+            ttl_s=ttl_s,
+            descendants=False,
+        )
 
     def terminate(
         self,

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from umbel.errors import NoCurrentAppError
 from umbel.registry import TaskRegistry
+from umbel.sendable import set_default_sender
 from umbel.sender import Sender
 from umbel.tasks.decorators import TaskMaker
 from umbel.tasks.task import Task
@@ -80,6 +81,9 @@ def current_app() -> Any:
         f"there are {len(apps)} apps in this process ({names}) and none is the current one; "
         f"call app.set_current() on one of them"
     )
+
+
+set_default_sender(current_app)
 
 
 def take_shared_tasks(app: CurrentApp) -> None:

@@ -34,6 +34,7 @@
     │   ├── WorkerLostError
     │   ├── MaxRetriesExceededError
     │   ├── ChordError
+    │   ├── IncompleteStream
     │   ├── SyncSubtaskError (RuntimeError)
     │   └── RemoteTaskError                 stands for an exception class that isn't allowed here
     └── TaskSignal                          not failures: how a task steers its own outcome
@@ -262,6 +263,10 @@ class ChordError(TaskError):
     """A member of a chord's header failed, so its body won't run."""
 
 
+class IncompleteStream(TaskError):
+    """A walk over results came to a task that isn't over, so what it will send isn't known."""
+
+
 class SyncSubtaskError(TaskError, RuntimeError):
     """``result.get()`` was called inside a task, where it holds the slot while it waits."""
 
@@ -303,7 +308,27 @@ class Retry(TaskSignal):
 
 
 class Ignore(TaskSignal):
-    """Acknowledge the message and store nothing."""
+    """Acknowledge the message and store nothing.
+
+    What would have come after the task never will: the rest of its chain, and the body of its
+    chord, fail.
+    """
+
+
+class Replace(Ignore):
+    """Have a signature run in the place of the task. Raised by ``self.replace()``.
+
+    Args:
+        signature: What runs; it carries all that the task was to be followed by.
+    """
+
+    def __init__(self, signature: Any):
+        self.signature = signature
+        super().__init__(f"replaced by {signature!r:.200}")
+
+
+class Resent(Ignore):
+    """The task runs again, and its next run has been sent. See ``self.retry(throw=False)``."""
 
 
 class Reject(TaskSignal):

@@ -23,6 +23,8 @@ ATTEMPTS_BEFORE = "umbel_attempts_before"
 #: Header of a message whose sender chose its id: unix seconds of the sending. The id may have had
 #: a task before, whose result isn't this one's.
 SENT_AT = "umbel_sent_at"
+#: Header of our own: what a sender says of a call (``meta=``), and of all that descends from it.
+META = "umbel_meta"
 #: Orders results of one id by these seconds first. Far above any number of attempts.
 _ATTEMPTS_APIECE = 1 << 20
 _LATEST_SENT_AT = 1 << 33
@@ -90,6 +92,11 @@ def result_order(headers: Mapping[str, Any], attempt: int) -> int:
     if not isinstance(sent_at, int) or not 0 < sent_at < _LATEST_SENT_AT:
         return attempt
     return sent_at * _ATTEMPTS_APIECE + min(attempt, _ATTEMPTS_APIECE - 1)
+
+
+def is_later_attempt(order: int, than: int) -> bool:
+    """Tell whether `order` is the result order of a later attempt at the same sending."""
+    return order > than and order // _ATTEMPTS_APIECE == than // _ATTEMPTS_APIECE
 
 
 def _count(value: Any) -> int:

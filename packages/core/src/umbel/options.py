@@ -92,6 +92,8 @@ class SendOptions(TypedDict, total=False):
     serializer: str | None
     compression: str | None
     headers: Mapping[str, Any] | None
+    #: What is said of the task, and of all that descends from it: its ``request.meta``.
+    meta: Mapping[str, Any] | None
     link: Any
     link_error: Any
     chain: Any
@@ -109,6 +111,10 @@ class SendOptions(TypedDict, total=False):
     root_id: str | None
     group_id: str | None
     group_index: int | None
+    #: Set by umbel: the end of this member of a group is counted.
+    umbel_counted: bool | None
+    #: Set by umbel: where the results are kept that are the first argument.
+    umbel_results: str | None
     argsrepr: str | None
     kwargsrepr: str | None
     replaced_task_nesting: int

@@ -34,6 +34,8 @@ class Success(msgspec.Struct, frozen=True, tag="success"):
     runtime_s: float = 0.0
     #: Result tuples of the tasks that it sent (its ``children``).
     children: list[Any] = []
+    #: What it added to its chord, as the serializer of tasks writes it.
+    added: bytes | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
@@ -87,9 +89,25 @@ class Ignored(msgspec.Struct, frozen=True, tag="ignored"):
     """The task raised `Ignore`, or its result stands already: acknowledge, store nothing."""
 
     reason: str = "ignored"
+    #: Another message sees to all that would come after the task.
+    goes_on: bool = False
 
 
-Outcome = Success | Failure | Retry | Rejected | Revoked | Ignored
+class Replaced(msgspec.Struct, frozen=True, tag="replaced"):
+    """A signature runs in the place of the task: acknowledge, store nothing.
+
+    `signature` is what runs, in its dict form, as the serializer of tasks writes it.
+    """
+
+    signature: bytes
+    #: For people: what it calls.
+    name: str = ""
+    runtime_s: float = 0.0
+    #: As of a success.
+    added: bytes | None = None
+
+
+Outcome = Success | Failure | Retry | Rejected | Revoked | Ignored | Replaced
 
 
 class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +133,7 @@ class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChordPart(msgspec.Struct, frozen=True, kw_only=True):
-    """What one finished task of a chord's header adds to it."""
+    """What one finished task of a chord's header, or of a group that is counted, adds to it."""
 
     group_id: str
     #: Where its result stands among the others; None: behind those that have an index.
@@ -124,6 +142,20 @@ class ChordPart(msgspec.Struct, frozen=True, kw_only=True):
     #: SUCCESS or FAILURE (or REVOKED).
     state: str
     #: The value, or the error in Celery's JSON form: as ``result`` in the result document, JSON.
-    result: bytes
+    #: None: nobody waits for all of them together; counted for the progress of its group alone.
+    result: bytes | None
     #: Seconds that the chord is kept after its last part; None: for ever.
     ttl_s: float | None = None
+    #: It failed, and its chord shall fail at once, without the parts that are missing.
+    aborts: bool = False
+
+
+class ChordProgress(msgspec.Struct, frozen=True):
+    """How far a chord or a group has come."""
+
+    #: How many parts it has, those that were added since it was opened among them.
+    size: int
+    #: How many parts have come to their end, those that failed among them.
+    done: int
+    #: How many of these failed or were revoked.
+    failed: int

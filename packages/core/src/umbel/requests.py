@@ -6,12 +6,14 @@ Frozen: a request is a value, the same for everyone who looks. Inside a running 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
-from umbel.messages import attempts_before, result_order
+from umbel.ids import derived_id
+from umbel.messages import META, SENT_AT, attempts_before, result_order
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return result_order(self.headers, self.attempt)
 
     @property
+    def meta(self) -> dict[str, Any]:
+        """What its sender said of it with ``meta=``, and the senders of what it descends from."""
+        return self.headers.get(META) or {}
+
+    @property
     def name(self) -> str | None:
         """The task's name."""
         return self.task
@@ -86,6 +93,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         if key in self.__struct_fields__:
             return getattr(self, key)
         return self.headers.get(key, default)
+
+
+def ids_after(request: Request) -> Callable[[str], str]:
+    """Return what names that which follows from `request`, by its place there."""
+    before, sent_at = attempts_before(request.headers), request.headers.get(SENT_AT)
+    # What follows from a replay is not what followed from the attempts before it.
+    after = f"/{before}" if before else ""
+    if sent_at is not None:
+        # Nor what followed from another task that its sender gave the same id.
+        after += f"@{sent_at}"
+    return lambda place: derived_id(request.id or "", f"{place}{after}")
 
 
 #: What a task sees when it is called as a plain function.

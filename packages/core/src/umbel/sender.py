@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from umbel.sendable import SignatureSender
+
 if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
     from umbel.registry import TaskRegistry
@@ -25,9 +27,11 @@ class Call(NamedTuple):
     kwargs: Mapping[str, Any]
     options: Mapping[str, Any]
     task: Task[..., Any] | None = None
+    #: An id that was made for it and that nobody else has; else there may be one in `options`.
+    new_id: str | None = None
 
 
-class Sender(Protocol):
+class Sender(SignatureSender, Protocol):
     """The side of an app that its tasks see."""
 
     @property

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from umbel.canvas.forms import kind_of
+from umbel.canvas_sending import CanvasSending
 from umbel.errors import InvalidTaskError
 from umbel.off_loop import in_thread
 from umbel.options import SEND_OPTIONS, SendOptions
-from umbel.outcomes import Failure, StoredResult, Success
+from umbel.outcomes import StoredResult
 from umbel.publishing.publisher import Publisher, PublishListeners
 from umbel.requests import current_request
 from umbel.results.async_result import AsyncResult as Result
-from umbel.results.async_result import EagerResult
 from umbel.results.codec import encode_result, result_too_large
 from umbel.results.converted import ConvertedResult
 from umbel.results.source import ResultSource
 from umbel.sender import Call
 from umbel.signatures import Signature
-from umbel.states import State
 
 if TYPE_CHECKING:
     from umbel.clock import Clock
@@ -36,15 +36,16 @@ if TYPE_CHECKING:
     from umbel.queues import DelayedMessages, Queues
     from umbel.registry import TaskRegistry
     from umbel.requests import Request
+    from umbel.results.async_result import EagerResult
     from umbel.settings import Settings
     from umbel.tasks.task import Task
 
 #: A call for `send_many`: a signature, or (task or name, args, kwargs, options), all but the
 #: first optional.
-Sendable = Signature | tuple[Any, ...]
+Sendable = Signature[Any] | tuple[Any, ...]
 
 
-class SendingApp:
+class SendingApp(CanvasSending):
     """What `umbel.app.Umbel` sends with. Not for use by itself."""
 
     main: str
@@ -94,15 +95,16 @@ class SendingApp:
         """
         return self.send_call(Call(name, args, kwargs or {}, options, self.tasks.resolve(name)))
 
-    def send(self, signature: Signature, **options: Unpack[SendOptions]) -> Result[Any]:
-        """Send `signature`, with `options` over its own. Raises: as `Task.apply_async`."""
-        return self.send_call(self._call_of(signature.set(**options)))
+    def send(self, signature: Signature[Any], **options: Unpack[SendOptions]) -> Result[Any]:
+        """Send `signature`, with `options` over its own. Raises: as `Signature.apply_async`."""
+        result: Result[Any] = self.apply_signature(signature, (), {}, options)
+        return result
 
     def send_many(self, calls: Iterable[Sendable], *, batch: int = 1000) -> list[Result[Any]]:
         """Send many calls, `batch` of them in one go to the broker.
 
         Args:
-            calls: Signatures, or tuples (task or its name, args, kwargs, options). May be a
+            calls: Signatures of tasks, or tuples (task or its name, args, kwargs, options). May be a
                 generator: no more than a batch of it is held as messages at once.
             batch: How many go to the broker at a time.
         Returns: A result for each call, in order.
@@ -121,7 +123,7 @@ class SendingApp:
         """Send as `send_task` does, without blocking the event loop."""
         return await in_thread(self.send_task, name, args, kwargs, **options)
 
-    async def asend(self, signature: Signature, **options: Unpack[SendOptions]) -> Result[Any]:
+    async def asend(self, signature: Signature[Any], **options: Unpack[SendOptions]) -> Result[Any]:
         """Send as `send` does, without blocking the event loop."""
         return await in_thread(self.send, signature, **options)
 
@@ -153,7 +155,7 @@ class SendingApp:
             raise
         return results
 
-    def message_for(self, signature: Signature, *, parent: Request | None = None) -> Message:
+    def message_for(self, signature: Signature[Any], *, parent: Request | None = None) -> Message:
         """Build the message of a call: routed, its arguments encoded, nothing sent.
 
         Args:
@@ -169,7 +171,8 @@ class SendingApp:
             if key in SEND_OPTIONS or key in stamps
         }
         name = signature.task
-        call = Call(name, signature.args, signature.kwargs, options, self.registry.resolve(name))
+        kwargs = dict(signature.kwargs)  # a plain one is faster to encode
+        call = Call(name, signature.args, kwargs, options, self.registry.resolve(name))
         return self.publisher.compose(call, parent)
 
     @property
@@ -192,8 +195,10 @@ class SendingApp:
     def _call_of(self, given: Sendable) -> Call:
         """Return the call that a signature or tuple stands for, its arguments checked."""
         if isinstance(given, Signature):
+            if kind_of(given) is not None:
+                raise InvalidTaskError(f"{given!r:.80} is sent by its apply_async, not with others")
             what: Any = given.task
-            args, kwargs, options = given.args, given.kwargs, given.options
+            args, kwargs, options = given.args, dict(given.kwargs), given.options
         else:
             if not 1 <= len(given) <= 4:
                 raise InvalidTaskError(
@@ -214,31 +219,12 @@ class SendingApp:
             call: What to run.
             throw: Raise the task's exception; None: as ``task_eager_propagates`` says.
         """
-        from umbel.worker.eager import run_eager  # noqa: PLC0415 - only eager callers pay for it
-
-        conf = self.conf
         request = current_request()
         message = self.publisher.compose(call, None if request.called_directly else request)
-        store = self.backend if conf.task_store_eager_result else None
-        run = run_eager(self, message, store=store)
-        outcome = run.outcome
-        request = run.job.request
-        state = {Success: State.SUCCESS, Failure: State.FAILURE}.get(type(outcome), State.IGNORED)
-        error = getattr(outcome, "error", None)
-        result: EagerResult[Any] = EagerResult(
-            message.id,
-            run.value,
-            state,
-            error.traceback if error is not None else None,
-            name=call.name,
-            args=call.args,
-            kwargs=call.kwargs,
-            retries=request.retries,
-            children=getattr(outcome, "children", None),
-            date_done=run.done_at,
-            source=self.results,
-        )
-        if (conf.task_eager_propagates if throw is None else throw) and state == State.FAILURE:
+        run = self._eager_workflow()
+        run.run([message])
+        result: EagerResult[Any] = cast("EagerResult[Any]", run.result(message.id))
+        if self.conf.task_eager_propagates if throw is None else throw:
             result.get(disable_sync_subtasks=False)
         return result
 
@@ -262,6 +248,7 @@ class SendingApp:
                 revoke=self._revoke,
                 allowed=self.conf.result_allowed_exceptions or (),
                 clock=self.clock,
+                group_ttl_s=self.conf.result_expires,
             )
         return source
 

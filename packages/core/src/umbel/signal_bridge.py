@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from umbel.errors import UnknownTaskError
-from umbel.outcomes import Failure, Ignored, Rejected, Retry, Revoked, Success
+from umbel.outcomes import Failure, Ignored, Rejected, Replaced, Retry, Revoked, Success
 from umbel.signals import EVERY_APP, Signals
 from umbel.states import State
 
@@ -25,6 +25,7 @@ _STATES: dict[Any, State] = {
     Rejected: State.REJECTED,
     Revoked: State.REVOKED,
     Ignored: State.IGNORED,
+    Replaced: State.IGNORED,
 }
 
 

@@ -12,11 +12,19 @@ from __future__ import annotations
 
 from umbel.interfaces.backend import Backend, BackendCapability
 from umbel_testing.backend_chord_suite import BackendChordSuite
+from umbel_testing.backend_groups_suite import BackendGroupsSuite
+from umbel_testing.backend_progress_suite import BackendProgressSuite
 from umbel_testing.backend_storing_suite import BackendStoringSuite
 from umbel_testing.backend_waiting_suite import BackendWaitingSuite
 
 
-class BackendSuite(BackendStoringSuite, BackendWaitingSuite, BackendChordSuite):
+class BackendSuite(
+    BackendStoringSuite,
+    BackendWaitingSuite,
+    BackendGroupsSuite,
+    BackendChordSuite,
+    BackendProgressSuite,
+):
     """All that is promised of every result backend."""
 
     def test_backend_declares_its_capabilities(self) -> None:

@@ -161,6 +161,42 @@ class BrokerSettlingSuite(BrokerKit):
             self.assert_nothing(broker, after)
         assert list(broker.ack(held)) == []
 
+    def test_settle_and_receive_acks_and_takes_what_is_next_at_most(self) -> None:
+        broker, queue = self.open(), self.unique("both")
+        messages = sent(broker, queue, 4)
+        held = self.take(broker, queue, 1)
+
+        lost, taken = broker.settle_and_receive(held, [], [queue], max_messages=2)
+        assert list(lost) == []
+        assert len(taken) <= 2
+        rest = self.take(broker, queue, 3 - len(taken))
+        assert ids([*taken, *rest]) == [one.id for one in messages[1:]]
+        assert list(broker.ack([*held, *taken, *rest])) == held
+
+    def test_settle_and_receive_tells_the_lost_and_sends_all_the_same(self) -> None:
+        broker, queue, after = self.open(), self.unique("both"), self.unique("after")
+        sent(broker, queue, 2)
+        held = self.take(broker, queue, 2)
+        broker.ack([held[0]])
+        follow_up = message(after)
+
+        lost, taken = broker.settle_and_receive(held, [follow_up], [after], max_messages=1)
+        assert list(lost) == [held[0]]
+        assert ids(taken or self.take(broker, after, 1)) == [follow_up.id]
+        assert list(broker.ack(held)) == held
+
+    def test_failed_settle_and_receive_keeps_all_deliveries(self) -> None:
+        broker, queue, after = self.open(), self.unique("both"), self.unique("after")
+        sent(broker, queue, 2)
+        held = self.take(broker, queue, 1)
+        with pytest.raises(UmbelError):
+            broker.settle_and_receive(
+                held, [message(after, headers={"x": object()})], [queue], max_messages=1
+            )
+
+        assert list(broker.ack(held)) == []
+        self.take(broker, queue, 1)
+
     def test_nacked_batch_keeps_its_priorities(self) -> None:
         broker, queue = self.open(), self.unique("batch")
         broker.send([message(queue, priority=priority) for priority in (3, 8)])

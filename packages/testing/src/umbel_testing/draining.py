@@ -136,6 +136,8 @@ class Drainer:
         process = self._process
         if process is None:
             process = self._process = node.start_process()
+        # What is settled late may send more, and what is recovered comes again.
+        is_behind = bool(process.consumer.settler.backlog) or not node.recovery.is_done
         batch = process.receive()
         for job in process.take(batch):
             run = process.run(job)
@@ -145,7 +147,7 @@ class Drainer:
         runs += process.take_dropped()
         if not node.recovery.is_done:
             node.recovery.run()
-        is_idle = not batch and not process.consumer.source.is_down
+        is_idle = not batch and not is_behind and not process.consumer.source.is_down
         return is_idle and is_settled and node.recovery.is_done, bool(batch)
 
     def _mourn(self, crash: Crash, runs: list[TaskRun]) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from umbel.canvas import Signature, chain
+from umbel.canvas.references import stored
 from umbel.compression import decompress
 from umbel.errors import UmbelError
 from umbel_testing.draining import peek_all
@@ -42,6 +44,10 @@ class Enqueued(msgspec.Struct, frozen=True, kw_only=True):
     retries: int
     #: All headers of the message.
     headers: dict[str, Any]
+    #: What comes after it in a chain, the next step first.
+    chain: list[Signature[Any]] = []
+    #: The body of the chord that it is a part of.
+    chord: Signature[Any] | None = None
 
     def __str__(self) -> str:
         words = [_short.repr(each) for each in self.args]
@@ -125,7 +131,7 @@ def seconds_until(eta: datetime | float | None, now: float) -> float | None:
 
 
 def _read(message: Message, app: Umbel) -> Enqueued:
-    args, kwargs = _arguments(message, app)
+    args, kwargs, embed = _body(message, app)
     due_at, retries = message.due_at, message.headers.get("retries")
     return Enqueued(
         name=message.task,
@@ -138,19 +144,44 @@ def _read(message: Message, app: Umbel) -> Enqueued:
         priority=message.priority,
         retries=retries if isinstance(retries, int) else 0,
         headers=message.headers,
+        chain=_steps(embed.get("chain") or [], app),
+        chord=_whole(embed.get("chord"), app),
     )
 
 
-def _arguments(message: Message, app: Umbel) -> tuple[list[Any], dict[str, Any]]:
-    """Decode the arguments; of a body that can't be read, its bytes are shown."""
+def _steps(stack: list[Any], app: Umbel) -> list[Signature[Any]]:
+    """Return the steps of a chain in order, those among them that are kept aside."""
+    found: list[Signature[Any]] = []
+    for each in reversed(stack):
+        step = _whole(each, app)
+        if isinstance(step, chain):
+            found += step.tasks
+        elif step is not None:
+            found.append(step)
+    last = found[-1] if found else None
+    if isinstance(last, stored) and (rest := _whole(last, app)) is not last:
+        found[-1:] = _steps([rest], app)
+    return found
+
+
+def _whole(raw: Any, app: Umbel) -> Signature[Any] | None:
+    """Return a signature, loaded where it is kept aside; None: it can't be read."""
+    try:
+        return None if raw is None else app.workflow_store.load(Signature.from_dict(raw))
+    except UmbelError:
+        return None
+
+
+def _body(message: Message, app: Umbel) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    """Decode the body; of one that can't be read, its bytes are shown."""
     body = message.body
     try:
         if compression := message.headers.get("compression"):
             body = decompress(compression, body, max_bytes=app.conf.task_message_max_bytes)
-        args, kwargs, *_ = app.serializer(message.content_type).loads(body)
-        return list(args), dict(kwargs)
+        args, kwargs, *rest = app.serializer(message.content_type).loads(body)
+        return list(args), dict(kwargs), dict(rest[0] if rest and rest[0] else {})
     except (UmbelError, TypeError, ValueError):
-        return [message.body], {}
+        return [message.body], {}, {}
 
 
 def _same(wanted: Any, found: Any, app: Umbel) -> bool:

@@ -15,6 +15,8 @@ from umbel.worker.execute import ProcessDeath
 When = Literal["before", "after"]
 #: Methods that ask the store for nothing.
 NO_STEPS = frozenset({"configure", "close", "interrupt"})
+#: Methods that a handle need not have: what the contract makes of them are steps of their own.
+_MADE_OF_STEPS = frozenset({"settle_and_receive"})
 
 
 def steps_of(contract: type[Any]) -> Sequence[str]:
@@ -22,7 +24,7 @@ def steps_of(contract: type[Any]) -> Sequence[str]:
     return [
         name
         for name, value in vars(contract).items()
-        if not name.startswith("_") and callable(value) and name not in NO_STEPS
+        if not name.startswith("_") and callable(value) and name not in NO_STEPS | _MADE_OF_STEPS
     ]
 
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from umbel.messages import Delivery
-from umbel.outcomes import Failure, Ignored, Outcome, Rejected, Retry, Revoked, Success
+from umbel.outcomes import (
+    Failure,
+    Ignored,
+    Outcome,
+    Rejected,
+    Replaced,
+    Retry,
+    Revoked,
+    Success,
+)
 from umbel.worker.board import Board, slot_key
 from umbel.worker.consumer import Consumer
 from umbel.worker.eager import run_coroutine
@@ -45,6 +54,7 @@ _STATES: dict[type[Any], str] = {
     Rejected: "REJECTED",
     Revoked: "REVOKED",
     Ignored: "IGNORED",
+    Replaced: "REPLACED",
 }
 
 
@@ -56,8 +66,8 @@ class TaskRun(msgspec.Struct, frozen=True, kw_only=True):
     args: list[Any]
     kwargs: dict[str, Any]
     queue: str
-    #: ``SUCCESS``, ``FAILURE``, ``RETRY``, ``REJECTED``, ``REVOKED``, ``IGNORED``; ``CRASHED``
-    #: where its process died.
+    #: ``SUCCESS``, ``FAILURE``, ``RETRY``, ``REJECTED``, ``REVOKED``, ``IGNORED``, ``REPLACED``;
+    #: ``CRASHED`` where its process died.
     state: str
     #: The same with all that is known; None where its process died.
     outcome: Outcome | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from umbel.builtin.memory.backend import MemoryBackend
 from umbel.builtin.memory.space import Space
 from umbel.clock import SYSTEM_CLOCK
-from umbel.outcomes import StoredResult
+from umbel.outcomes import ChordPart, ChordProgress, StoredResult
 from umbel_testing.clock import FakeClock
 from umbel_testing.kit import Running
 
@@ -41,3 +41,34 @@ def test_closing_ends_a_wait():
     backend.close()
 
     assert running.result(PATIENCE_S) == {}
+
+
+def chord_part(index, result=b"5"):
+    return ChordPart(
+        group_id="group", index=index, task_id="a", state="SUCCESS", result=result, ttl_s=60.0
+    )
+
+
+def test_chord_that_is_over_keeps_no_part():
+    space = Space()
+    backend = MemoryBackend(space, FakeClock())
+    backend.open_chord("group", 2, ttl_s=60.0)
+    backend.join_chord([chord_part(0), chord_part(1, None)])
+    backend.close_chord(["group"])
+    chord = space.results.chords._chord("group", 0.0)
+
+    assert (chord.parts, chord.counted) == ({}, set())
+
+
+def test_chord_that_nobody_opened_is_known_to_be_over_for_a_while():
+    clock, space = FakeClock(), Space()
+    backend = MemoryBackend(space, clock)
+    backend.close_chord(["group"])
+    clock.advance(299)
+    backend.join_chord([chord_part(0)])
+    backend.open_chord("group", 1, ttl_s=60.0)
+
+    assert backend.chord_progress(["group"]) == {"group": ChordProgress(1, 0, 0)}
+    clock.advance(61)
+    backend.open_chord("other", 1, ttl_s=60.0)
+    assert len(space.results.chords._chords) == 1

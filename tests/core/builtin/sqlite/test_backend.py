@@ -6,6 +6,7 @@ import pytest
 
 from umbel.builtin.sqlite.backend import SqliteBackend
 from umbel.errors import BackendError
+from umbel.outcomes import ChordPart
 from umbel_testing.samples import result
 
 
@@ -95,3 +96,49 @@ def test_closed_handle_says_so(backend):
 
     with pytest.raises(BackendError, match="was closed"):
         backend.load(["a"])
+
+
+def chord_part(group_id, index, result=b"5"):
+    return ChordPart(
+        group_id=group_id, index=index, task_id="a", state="SUCCESS", result=result, ttl_s=60.0
+    )
+
+
+def counted(group_id, index):
+    return chord_part(group_id, index, result=None)
+
+
+def test_chord_that_is_over_leaves_a_row(backend, query):
+    backend.open_chord("group", 2, ttl_s=60.0)
+    backend.grow_chord("group", ["more"], ttl_s=60.0)
+    backend.join_chord([counted("group", 0), chord_part("group", 1)])
+    backend.close_chord(["group"])
+
+    assert query("SELECT count(*) FROM chords") == [(1,)]
+    assert query("SELECT count(*) FROM chord_parts") == [(0,)]
+    assert query("SELECT count(*) FROM chord_told") == [(0,)]
+
+
+def test_expired_chords_are_dropped_as_others_come(backend, clock, query):
+    for each in ("one", "two"):
+        backend.open_chord(each, 3, ttl_s=60.0)
+        backend.grow_chord(each, ["more"], ttl_s=60.0)
+        backend.join_chord([counted(each, 0), chord_part(each, 1)])
+    backend.close_chord(["two"])
+    clock.advance(61)
+    backend.open_chord("new", 1, ttl_s=60.0)
+
+    assert query("SELECT group_id FROM chords") == [("new",)]
+    assert query("SELECT count(*) FROM chord_parts") == [(0,)]
+    assert query("SELECT count(*) FROM chord_told") == [(0,)]
+
+
+@pytest.mark.parametrize("after_s", [299, 3000, 4000])
+def test_chord_that_is_over_stays_over(backend, clock, after_s):
+    backend.open_chord("group", 1, ttl_s=3600.0)
+    backend.join_chord([chord_part("group", 0)])
+    backend.close_chord(["group"])
+    clock.advance(after_s)
+
+    assert backend.join_chord([chord_part("group", 1)]) == {}
+    assert backend.grow_chord("group", ["more"], ttl_s=60.0) is False

@@ -13,6 +13,7 @@ from umbel.builtin.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from umbel.clock import SYSTEM_CLOCK
 from umbel.errors import BrokerError
 from umbel.messages import Burial, DeathKind
+from umbel.outcomes import ChordPart, ChordProgress
 from umbel_testing.samples import message
 
 
@@ -112,6 +113,54 @@ def test_file_of_version_1_is_brought_up_to_date(broker, query, old_file):
     assert (newest.kind, newest.details) == ("rejected", {"more": 1})
 
 
+@pytest.fixture
+def old_chord(path):
+    """A chord of three parts, two of which were joined while the schema had version 3."""
+    make(
+        path,
+        """CREATE TABLE chords (
+            group_id TEXT PRIMARY KEY, size INTEGER, closed INTEGER, expires_at REAL)
+            WITHOUT ROWID""",
+        "CREATE INDEX chords_expiry ON chords (expires_at) WHERE expires_at IS NOT NULL",
+        """CREATE TABLE chord_parts (
+            group_id TEXT,
+            task_id TEXT,
+            place TEXT,
+            state TEXT,
+            ttl_s REAL,
+            result BLOB,
+            UNIQUE (group_id, task_id, place))""",
+        "INSERT INTO chords VALUES ('header', 3, 0, NULL), ('other', 2, 0, NULL)",
+        "INSERT INTO chord_parts VALUES ('header', 'one', '0', 'SUCCESS', NULL, x'31')",
+        "INSERT INTO chord_parts VALUES ('header', 'two', '1', 'FAILURE', NULL, x'32')",
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        "PRAGMA user_version = 3",
+    )
+    return "header"
+
+
+def chord_part(group_id, index):
+    return ChordPart(group_id=group_id, index=index, task_id="three", state="SUCCESS", result=b"3")
+
+
+def test_chord_that_began_in_a_file_of_version_3_is_completed(backend, old_chord):
+    progress = backend.chord_progress([old_chord, "other"])
+    found = backend.join_chord([chord_part(old_chord, 2)])
+
+    assert progress == {old_chord: ChordProgress(3, 2, 1), "other": ChordProgress(2, 0, 0)}
+    assert [one.task_id for one in found[old_chord]] == ["one", "two", "three"]
+
+
+def test_parts_that_a_process_of_version_3_joins_are_counted(backend, query, old_chord):
+    backend.join_chord([chord_part("other", 0)])
+    query(
+        "INSERT INTO chord_parts (group_id, task_id, place, state, ttl_s, result) "
+        "VALUES ('header', 'four', '3', 'REVOKED', NULL, x'34') ON CONFLICT DO NOTHING"
+    )
+
+    assert backend.chord_progress([old_chord]) == {old_chord: ChordProgress(3, 3, 2)}
+
+
 def tables_of(path):
     """Return the columns of each table, and what each index is made of."""
     cx = sqlite3.connect(path)
@@ -121,7 +170,7 @@ def tables_of(path):
         ).fetchall()
         return {
             name: sql
-            if kind == "index"
+            if kind in ("index", "trigger")
             else {column[1:] for column in cx.execute(f"PRAGMA table_info({name})")}
             for kind, name, sql in found
         }

@@ -55,7 +55,7 @@ class Keeper(Protocol):
     def serializer(self, name_or_content_type: str) -> Serializer:
         """Return a serializer."""
 
-    def message_for(self, signature: Signature) -> Message:
+    def message_for(self, signature: Signature[Any]) -> Message:
         """Build the message of a call."""
 
 
@@ -290,7 +290,7 @@ class DeadLetters:
         if edit.task is None:
             return replayed(letter)  # which says what is missing
         options = {"queue": letter.queue}
-        call = Signature(
+        call: Signature[Any] = Signature(
             task=edit.task,
             args=tuple(edit.args or ()),
             kwargs=dict(edit.kwargs or {}),

@@ -13,11 +13,13 @@ from typing import Any, ClassVar, Protocol
 
 from umbel.clock import Clock
 from umbel.errors import CapabilityError
-from umbel.outcomes import ChordPart, StoredResult
-from umbel.states import is_final
+from umbel.outcomes import ChordPart, ChordProgress, StoredResult
+from umbel.states import SUCCESS, is_final
 
 _FIRST_POLL_S = 0.005
 _LONGEST_POLL_S = 0.5
+#: Before the id of a group that is kept as a result.
+_GROUP = "group:"
 
 
 class BackendCapability(StrEnum):
@@ -31,7 +33,7 @@ class BackendCapability(StrEnum):
     SHARED = "shared"
     #: Drops expired results by itself, without `expire`.
     EXPIRES = "expires"
-    #: `join_chord`, `close_chord`, `open_chord`.
+    #: `open_chord`, `grow_chord`, `join_chord`, `close_chord`, `chord_progress`.
     CHORD = "chord"
 
 
@@ -86,30 +88,83 @@ class Backend(ABC):
         """Drop up to `limit` expired results; returns how many. Not needed under EXPIRES."""
         return 0
 
+    # -- groups that were saved ---------------------------------------------------------------
+
+    def save_group(self, group_id: str, document: bytes, *, ttl_s: float | None) -> None:
+        """Keep what a group is made of, in the place of what was saved of it before.
+
+        Args:
+            document: JSON, ``{"result": [[id, parent], [result tuples]]}``.
+            ttl_s: Seconds that it is kept; None: for ever.
+        Raises: BackendUnavailableError: unknown whether it was done; the call may be repeated.
+        """
+        key = _GROUP + group_id
+        self.store([StoredResult(task_id=key, state=SUCCESS, body=document, ttl_s=ttl_s)])
+
+    def load_group(self, group_id: str) -> bytes | None:
+        """Return what was saved of a group; None where nothing is, or no longer."""
+        key = _GROUP + group_id
+        found = self.load([key]).get(key)
+        return None if found is None else found.body
+
+    def delete_group(self, group_id: str) -> None:
+        """Drop what was saved of a group; its results stay."""
+        self.forget([_GROUP + group_id])
+
     # -- CHORD --------------------------------------------------------------------------------
 
     def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
-        """Say that the chord of `group_id` has `size` parts; before any of them is sent.
+        """Say that the chord or group of `group_id` has `size` parts; before any of them is sent.
 
-        Repeatable: of an open chord, the parts that were joined stay; a closed one begins anew.
+        Repeatable: of an open chord, the parts that were joined stay, and so does what it has
+        grown by; a closed one begins anew.
         """
         self._need(BackendCapability.CHORD)
+
+    def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
+        """Say that a chord has a part more for each of `task_ids` that wasn't told before.
+
+        Args:
+            task_ids: Any ids, each of which makes a call that is repeated harmless.
+            ttl_s: Seconds that the chord is kept from now on, as by a part.
+        Returns: Whether the chord is open. One that is unknown or closed doesn't grow.
+        Raises: BackendUnavailableError: unknown whether it was done; the call may be repeated.
+        """
+        self._need(BackendCapability.CHORD)
+        return False
 
     def join_chord(self, parts: Sequence[ChordPart]) -> Mapping[str, Sequence[ChordPart]]:
         """Count `parts`, each once by its task and index however often it comes.
 
-        Returns: By group id, all parts in order of their index, for each chord among `parts` that
-            is complete and not closed: its body is to be sent, then the chord closed. Two callers
-            may be told so of one chord: the body's id makes them one. A chord that was never
-            opened stays incomplete.
+        A part without a result is counted for `chord_progress` alone: it isn't kept, makes no
+        chord complete, and never comes back from here. What a part said first stands. A part of
+        a closed chord does nothing.
+
+        Returns: By group id, all parts so far in order of their index, for each chord among
+            `parts` that is open and either complete or aborted by one of these `parts`, which may
+            have been counted before: its body is to be sent, or to fail, then the chord closed.
+            Two callers may be told so of one chord: the body's id makes them one. A chord that
+            was never opened stays incomplete.
         Raises: BackendUnavailableError: unknown whether it was done; the call may be repeated.
         """
         self._need(BackendCapability.CHORD)
         return {}
 
     def close_chord(self, group_ids: Sequence[str]) -> None:
-        """Forget the parts of chords whose body was sent: what is joined later counts no more."""
+        """Forget the parts of chords whose body was sent: what is joined later counts no more.
+
+        `chord_progress` knows them until their time is over all the same.
+        """
         self._need(BackendCapability.CHORD)
+
+    def chord_progress(self, group_ids: Sequence[str]) -> Mapping[str, ChordProgress]:
+        """Return how far chords and groups have come, at the same cost for any size.
+
+        Returns: By group id; those that were never opened and those whose time is over are left
+            out.
+        """
+        self._need(BackendCapability.CHORD)
+        return {}
 
     def _need(self, capability: BackendCapability) -> None:
         """Raise CapabilityError unless a subclass declares (and so overrides) `capability`."""

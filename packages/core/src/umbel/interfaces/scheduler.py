@@ -20,7 +20,7 @@ class ScheduleEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A periodic or one-off task."""
 
     name: str
-    signature: Signature
+    signature: Signature[Any]
     #: A schedule object of umbel-beat, or its text form such as ``"*/5 * * * *"``.
     schedule: Any
     enabled: bool = True

@@ -6,24 +6,30 @@ the clock only where a time is asked for.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from typing import Any
 
 import msgspec
 
+from umbel.canvas.options import COUNTED, RESULTS
 from umbel.clock import Clock, to_iso
 from umbel.compression import compress
 from umbel.errors import EncodeError, InvalidTaskError
 from umbel.ids import IdFactory, hostname
 from umbel.interfaces.serializer import Serializer
-from umbel.messages import DEFAULT_QUEUE, MAX_PRIORITY, Message
+from umbel.messages import DEFAULT_QUEUE, META, Message
 from umbel.options import check_send_options
+from umbel.publishing.option_values import (
+    instant,
+    json_form,
+    json_forms,
+    priority,
+    seconds,
+)
 from umbel.publishing.short_repr import arguments_repr, short_repr
 from umbel.requests import Request
-from umbel.signatures import Signature
 
 #: Header of our own: the call wants its result kept, whatever its task says. Celery's header
 #: ``ignore_result`` can't say so: it is false also where nobody asked.
@@ -51,7 +57,10 @@ RESERVED_HEADERS = frozenset(
         "stamped_headers",
         "stamps",
         "compression",
+        COUNTED,
+        RESULTS,
         KEEP_RESULT,
+        META,
     }
 )
 NO_EMBED: Mapping[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -160,6 +169,8 @@ def draft_message(
         "stamped_headers": None,
         "stamps": {},
     }
+    if parent is not None and parent.meta:
+        headers[META] = parent.meta
     draft = Draft(name, headers, args, kwargs, NO_EMBED, reply_to=reply_to)
     draft.priority = defaults.priority or 0
     if inherit_priority and parent is not None:
@@ -183,26 +194,18 @@ def _apply_options(draft: Draft, options: Mapping[str, Any], clock: Clock, zone:
     """Put the options of one call into its draft."""
     name, headers = draft.name, draft.headers
     check_send_options(name, options)
-    for key, header in _PLAIN_HEADERS.items():
-        if options.get(key) is not None:
-            headers[header] = options[key]
+    for key, value in options.items():
+        if value is not None and key in _PLAIN_HEADERS:
+            headers[_PLAIN_HEADERS[key]] = value
+    if options.get(COUNTED) and options.get("chord") is None:
+        headers[COUNTED] = True
+    if _OF_MEMBERS.issuperset(options):
+        if options.get("chord") is not None:
+            draft.embed = {**NO_EMBED, "chord": json_form(name, "chord", options["chord"])}
+        return
     if options.get("ignore_result") is False:
         headers[KEEP_RESULT] = True
-    countdown, eta = options.get("countdown"), options.get("eta")
-    if countdown is not None:
-        draft.due_at = instant(name, "countdown", countdown, clock, zone)
-    elif eta is not None:
-        if isinstance(eta, (int, float, timedelta)):
-            raise InvalidTaskError(
-                f"sending task {name!r}: eta must be a datetime, not {eta!r}; "
-                f"seconds from now are countdown="
-            )
-        draft.due_at = instant(name, "eta", eta, clock, zone)
-    if draft.due_at is not None:
-        headers["eta"] = to_iso(draft.due_at)
-    for index, key in enumerate(("time_limit", "soft_time_limit")):
-        if options.get(key) is not None:
-            headers["timelimit"][index] = _seconds(name, key, options[key])
+    _apply_times(draft, options, clock, zone)
     _apply_route(draft, options)
     _apply_links(draft, options)
     _apply_headers(draft, options)
@@ -220,7 +223,29 @@ _PLAIN_HEADERS: Mapping[str, str] = {
     "kwargsrepr": "kwargsrepr",
     "ignore_result": "ignore_result",
     "replaced_task_nesting": "replaced_task_nesting",
+    RESULTS: RESULTS,
 }
+#: Options that nearly all members of groups have, and no others.
+_OF_MEMBERS = frozenset({"group_id", "group_index", "chord", COUNTED, "task_id", "add_to_parent"})
+
+
+def _apply_times(draft: Draft, options: Mapping[str, Any], clock: Clock, zone: tzinfo) -> None:
+    name, headers = draft.name, draft.headers
+    countdown, eta = options.get("countdown"), options.get("eta")
+    if countdown is not None:
+        draft.due_at = instant(name, "countdown", countdown, clock, zone)
+    elif eta is not None:
+        if isinstance(eta, (int, float, timedelta)):
+            raise InvalidTaskError(
+                f"sending task {name!r}: eta must be a datetime, not {eta!r}; "
+                f"seconds from now are countdown="
+            )
+        draft.due_at = instant(name, "eta", eta, clock, zone)
+    if draft.due_at is not None:
+        headers["eta"] = to_iso(draft.due_at)
+    for index, key in enumerate(("time_limit", "soft_time_limit")):
+        if options.get(key) is not None:
+            headers["timelimit"][index] = seconds(name, key, options[key])
 
 
 def _apply_route(draft: Draft, options: Mapping[str, Any]) -> None:
@@ -237,7 +262,7 @@ def _apply_route(draft: Draft, options: Mapping[str, Any]) -> None:
     if routing_key is not None:
         draft.routing_key = routing_key
     if options.get("priority") is not None:
-        draft.priority = _priority(draft.name, options["priority"])
+        draft.priority = priority(draft.name, options["priority"])
     if options.get("delivery_mode") is not None:
         draft.delivery_mode = {"transient": 1, "persistent": 2}.get(
             options["delivery_mode"], options["delivery_mode"]
@@ -250,30 +275,16 @@ def _apply_route(draft: Draft, options: Mapping[str, Any]) -> None:
 
 def _apply_links(draft: Draft, options: Mapping[str, Any]) -> None:
     embed: dict[str, Any] = {
-        "callbacks": _signatures(draft.name, "link", options.get("link")),
-        "errbacks": _signatures(draft.name, "link_error", options.get("link_error")),
-        "chain": _signatures(draft.name, "chain", options.get("chain")),
+        "callbacks": json_forms(draft.name, "link", options.get("link")),
+        "errbacks": json_forms(draft.name, "link_error", options.get("link_error")),
+        "chain": json_forms(draft.name, "chain", options.get("chain")),
         "chord": None,
     }
     chord = options.get("chord")
     if chord is not None:
-        embed["chord"] = Signature.from_dict(chord).to_dict()
+        embed["chord"] = json_form(draft.name, "chord", chord)
     if any(value is not None for value in embed.values()):
         draft.embed = embed
-
-
-def _signatures(task: str, option: str, given: Any) -> list[dict[str, Any]] | None:
-    """Return signatures as Celery's JSON form; one may stand without a list."""
-    if given is None or given in ([], ()):
-        return None
-    items = given if isinstance(given, (list, tuple)) else [given]
-    for item in items:
-        if not isinstance(item, (Signature, Mapping)):
-            raise InvalidTaskError(
-                f"sending task {task!r}: {option} must be signatures, such as other.s(), "
-                f"not {item!r:.80}"
-            )
-    return [Signature.from_dict(item).to_dict() for item in items]
 
 
 def _apply_headers(draft: Draft, options: Mapping[str, Any]) -> None:
@@ -286,51 +297,20 @@ def _apply_headers(draft: Draft, options: Mapping[str, Any]) -> None:
                     f"give yours another name"
                 )
         draft.headers.update(own)
+    meta = options.get("meta")
+    if meta is not None:
+        if not isinstance(meta, Mapping) or not all(isinstance(key, str) for key in meta):
+            raise InvalidTaskError(
+                f"sending task {draft.name!r}: meta must be a dict with keys of text, "
+                f"not {meta!r:.80}"
+            )
+        draft.headers[META] = {**draft.headers.get(META, {}), **meta}
     stamps = dict(options.get("stamps") or {})
     names = list(options.get("stamped_headers") or ())
     stamps.update({key: options[key] for key in names if key in options})
     if stamps or names:
         draft.headers["stamped_headers"] = names + [key for key in stamps if key not in names]
         draft.headers["stamps"] = stamps
-
-
-def instant(task: str, option: str, value: Any, clock: Clock, zone: tzinfo = UTC) -> float:
-    """Return `value` as unix seconds: a number or timedelta counts from now.
-
-    A time without a zone is in `zone`.
-
-    Raises: InvalidTaskError: it is neither that nor a datetime or its ISO 8601 text.
-    """
-    if isinstance(value, timedelta):
-        return clock.time() + value.total_seconds()
-    if isinstance(value, datetime):
-        return (value if value.tzinfo is not None else value.replace(tzinfo=zone)).timestamp()
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError as exc:
-            text = f"sending task {task!r}: {option} isn't an ISO 8601 time: {value!r:.80}"
-            raise InvalidTaskError(text) from exc
-        return instant(task, option, moment, clock, zone)
-    return clock.time() + _seconds(task, option, value)
-
-
-def _seconds(task: str, option: str, value: Any) -> float:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InvalidTaskError(
-            f"sending task {task!r}: {option} must be seconds, not {value!r:.80}"
-        )
-    return value
-
-
-def _priority(task: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_PRIORITY:
-        raise InvalidTaskError(
-            f"sending task {task!r}: priority must be 0 to {MAX_PRIORITY}, not {value!r:.80}"
-        )
-    return value
 
 
 def encode_draft(

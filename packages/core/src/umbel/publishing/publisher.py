@@ -39,11 +39,17 @@ if TYPE_CHECKING:
     from umbel.tasks.task import Task
 
 #: Options for the router.
-_DESTINATION = frozenset({"queue", "exchange", "routing_key", "route_name"})
+_WHERE_TO = frozenset({"queue", "exchange", "routing_key"})
+_DESTINATION = _WHERE_TO | {"route_name"}
 #: Options that say how to send, rather than what.
 _HOW = frozenset({"producer", "connection", "retry", "retry_policy", "on_conflict"})
 #: Options of which it matters that they are there.
 _WHETHER = frozenset({"task_id", "retries"})
+_SENT_APART = _HOW | _WHETHER
+#: Tasks that call another one for many items.
+_OF_ITEMS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+#: What goes for these as for the task that they call.
+_LIKE_THE_CALLED = ("queue", "exchange", "routing_key", "priority", "delivery_mode")
 
 
 class PublishListeners:
@@ -65,6 +71,8 @@ class _Prepared(NamedTuple):
     has_priority: bool
     #: Options that the task declares, as the router is to see them.
     declared: dict[str, Any]
+    #: It calls another task, for many items.
+    calls_another: bool = False
 
 
 class _Parcel(NamedTuple):
@@ -177,6 +185,8 @@ class Publisher:
 
     def _parcel(self, call: Call, parent: Request | None) -> _Parcel:
         prepared = self._prepare(call)
+        if prepared.calls_another:
+            call = self._like_the_called(call)
         options = call.options
         if self._has_routes or (options and not _DESTINATION.isdisjoint(options)):
             options = self._routed(call, prepared)
@@ -188,7 +198,7 @@ class Publisher:
             defaults=prepared.defaults,
             parent=parent,
             clock=self._clock,
-            new_id=self._new_id,
+            new_id=self._new_id if call.new_id is None else lambda: call.new_id,
             origin=(parent.hostname if parent is not None else None) or default_origin(),
             reply_to=self._reply_to(),
             inherit_priority=self._inherit and not prepared.has_priority,
@@ -206,6 +216,19 @@ class Publisher:
         if self._events.message_publishing:
             message = transform_message(self._events.message_publishing, call.name, message)
         return _Parcel(message, draft)
+
+    def _like_the_called(self, call: Call) -> Call:
+        """Return a call that is routed as the task is that it calls, unless it says where to."""
+        called: Any = call.kwargs.get("task")
+        name = called.get("task") if hasattr(called, "get") else None
+        if not isinstance(name, str) or not _WHERE_TO.isdisjoint(call.options):
+            return call
+        task = self._tasks.resolve(name)
+        own = NO_DEFAULTS if task is None else task.send_defaults
+        declared = {
+            key: found for key in _LIKE_THE_CALLED if (found := getattr(own, key)) is not None
+        }
+        return call._replace(options={"route_name": name, **declared, **call.options})
 
     def _routed(self, call: Call, prepared: _Prepared) -> Mapping[str, Any]:
         name = call.options.get("route_name") or call.name
@@ -238,6 +261,7 @@ class Publisher:
             compression,
             own.priority is not None,
             declared,
+            call.name in _OF_ITEMS,
         )
         self._prepared[call.name] = (task, prepared)
         return prepared
@@ -284,7 +308,7 @@ class Publisher:
 
 def _alike(pairs: list[_Pair]) -> Iterator[list[_Pair]]:
     """Yield runs of calls that are sent alike."""
-    if not any((_HOW | _WHETHER) & call.options.keys() for call, _ in pairs):
+    if all(_SENT_APART.isdisjoint(call.options) for call, _ in pairs):
         yield pairs
         return
     for _, run in groupby(pairs, lambda pair: _how(pair[0].options)):

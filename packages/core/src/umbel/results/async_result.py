@@ -3,22 +3,24 @@
 A result is a handle: it reads nothing before it is asked. Waiting never rests on a notification
 alone, and never outlives its timeout.
 """
-# ruff: noqa: SLF001 - results of a chain look into each other, all of this class
+# ruff: noqa: SLF001 - results of a chain look into each other, all of one family
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
 
 import msgspec
 
-from umbel.errors import DecodeError, UmbelError
+from umbel.errors import UmbelError
 from umbel.outcomes import StoredResult
 from umbel.results.codec import ResultDocument
 from umbel.results.guard import allow_join_result, assert_will_not_block, denied_join_result
-from umbel.results.handle import R_co, ResultHandle, ValueCallback
+from umbel.results.handle import R_co, ValueCallback
+from umbel.results.lineage import tasks_before
+from umbel.results.node import ResultNode
 from umbel.results.polling import Polling
 from umbel.results.source import NO_SOURCE, ResultSource
 from umbel.results.waiting import Arrival, result_timeout, waiting_failed
@@ -29,7 +31,7 @@ __all__ = ["AsyncResult", "EagerResult", "allow_join_result", "denied_join_resul
 logger = logging.getLogger("umbel.results")
 
 
-class AsyncResult(ResultHandle[R_co]):
+class AsyncResult(ResultNode[R_co]):
     """The result of one task, there already or still to come; `R_co` is what the task returns.
 
     Args:
@@ -40,22 +42,10 @@ class AsyncResult(ResultHandle[R_co]):
         ignored: Nothing will be stored: `get` returns None at once.
     """
 
-    __slots__ = ("ignored", "parent")
+    __slots__ = ()
 
-    #: Celery's flag for backends that wait for a group's members by themselves.
-    supports_native_join: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        id: str,
-        source: ResultSource,
-        *,
-        parent: AsyncResult[Any] | None = None,
-        name: str | None = None,
-        ignored: bool = False,
-    ) -> None:
-        super().__init__(id, source, name=name)
-        self.parent, self.ignored = parent, ignored
+    #: Celery's flag of results that are joined by what the backend tells.
+    supports_native_join: ClassVar[bool] = True
 
     # -- waiting ------------------------------------------------------------------------------
 
@@ -84,6 +74,8 @@ class AsyncResult(ResultHandle[R_co]):
                 tells by itself. None: 1.
             no_ack: Taken since callers of Celery pass it; means nothing here.
             follow_parents: Raise the error of a parent that failed: no result will come then.
+                Workers store the failure of a step for all that follows it, so the parents
+                themselves are looked at only once an interval.
             callback: Called with id and value at the end.
             on_message: Called with each new state that is seen, as a result document.
             on_interval: Called once an interval while there is no result; may raise.
@@ -157,7 +149,7 @@ class AsyncResult(ResultHandle[R_co]):
         self,
         timeout: float | None,
         interval: float | None,
-        parents: list[AsyncResult[Any]],
+        parents: Sequence[AsyncResult[Any]],
         on_message: Callable[[dict[str, Any]], object] | None,
         on_interval: Callable[[], object] | None,
     ) -> ResultDocument:
@@ -165,7 +157,8 @@ class AsyncResult(ResultHandle[R_co]):
         last: ResultDocument | None = None
         polling = Polling(
             self._source,
-            lambda: [self.id, *(parent.id for parent in parents if parent._document is None)],
+            lambda: (self.id,),
+            aside=lambda: [parent.id for parent in parents if parent._document is None],
             timeout_s=timeout,
             interval_s=interval,
             on_interval=on_interval,
@@ -180,14 +173,15 @@ class AsyncResult(ResultHandle[R_co]):
                 if is_final(document.status):
                     self._document = document
                     return document
-            for parent in parents:
-                if (found := seen.get(parent.id)) is not None:
-                    parent._raise_failure(found)
+            if len(seen) > (document is not None):
+                for parent in parents:
+                    if (found := seen.get(parent.id)) is not None:
+                        parent._raise_failure(found)
         state = PENDING if last is None else last.status
         raise result_timeout(self.id, timeout or 0.0, state, polling.outage)
 
     async def _arrival(
-        self, timeout_s: float | None, parents: list[AsyncResult[Any]]
+        self, timeout_s: float | None, parents: Sequence[AsyncResult[Any]]
     ) -> ResultDocument:
         """Wait on the event loop for the final document; raise a parent's error if one fails."""
         from umbel.results.awaiting import first_result  # noqa: PLC0415 - asyncio costs start-up time
@@ -213,8 +207,8 @@ class AsyncResult(ResultHandle[R_co]):
     def _raise_failure(self, document: ResultDocument) -> None:
         """Keep `document`; raise its error if the task failed."""
         self._kept(document)
-        if document.status in PROPAGATE_STATES:
-            raise self._exception(document)
+        if (failure := self._failure()) is not None:
+            raise failure
 
     def _arrived(
         self,
@@ -250,57 +244,16 @@ class AsyncResult(ResultHandle[R_co]):
         except Exception:
             logger.exception("a callback on the result of task %r failed", self.id)
 
-    # -- the tasks around it ------------------------------------------------------------------
-
-    def _lineage(self) -> Iterator[AsyncResult[Any]]:
-        """Yield the parents, the nearest first."""
-        parent = self.parent
-        while parent is not None:
-            yield parent
-            parent = parent.parent
-
     def _unfinished_parents(self) -> list[AsyncResult[Any]]:
-        """Return parents without a final document yet, the first step first.
+        """Return the tasks before it without a final document yet, the first step first.
 
-        Raises: Exception: the error of a parent that is known to have failed.
+        Raises: Exception: the error of one that is known to have failed.
         """
-        parents = list(self._lineage())[::-1]
+        parents = list(tasks_before((self,)))[::-1]
         for parent in parents:
             if parent._document is not None:
                 parent._raise_failure(parent._document)
-        return [parent for parent in parents if parent._document is None]
-
-    @property
-    def children(self) -> list[AsyncResult[Any]] | None:
-        """Results of the tasks that it sent; None: nothing is known of any.
-
-        In the place of a group stand its members.
-        """
-        document = self.document()
-        if document is None or document.children is None:
-            return None
-        return [child for raw in document.children for child in _from_tuple(raw, self._source)]
-
-    def as_tuple(self) -> tuple[tuple[str, Any], None]:
-        """Return Celery's result tuple, the parents in it."""
-        return (self.id, None if self.parent is None else self.parent.as_tuple()), None
-
-    def as_list(self) -> list[str]:
-        """Return the ids of the task and of its parents, the nearest first."""
-        return [self.id, *(parent.id for parent in self._lineage())]
-
-    def forget(self) -> None:
-        """Drop what is stored for the task and for its parents, and end all waiting for it."""
-        handles = [self, *self._lineage()]
-        for handle in handles:
-            handle._document = None
-        self._source.forget([handle.id for handle in handles])
-
-    async def aforget(self) -> None:
-        """Drop what is stored for the task and for its parents, and end all waiting for it."""
-        from umbel.results.awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
-
-        await off_loop(self.forget)
+        return [parent for parent in parents if parent._is_awaited]
 
 
 class EagerResult(AsyncResult[R_co]):
@@ -318,9 +271,13 @@ class EagerResult(AsyncResult[R_co]):
         children: Result tuples of the tasks that it sent.
         date_done: When it was over, unix seconds.
         source: How to read the results of its children.
+        make: Makes the result of one of them by its id; None: it is read by `source`.
     """
 
-    __slots__ = ()
+    __slots__ = ("_make",)
+
+    supports_native_join: ClassVar[bool] = False
+    _is_stored: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -336,8 +293,10 @@ class EagerResult(AsyncResult[R_co]):
         children: list[Any] | None = None,
         date_done: float | None = None,
         source: ResultSource | None = None,
+        make: Callable[[str], AsyncResult[Any]] | None = None,
     ) -> None:
         super().__init__(id, NO_SOURCE if source is None else source, name=name)
+        self._make = make
         self._document = ResultDocument(
             task_id=id,
             status=state,
@@ -351,30 +310,13 @@ class EagerResult(AsyncResult[R_co]):
             retries=retries,
         )
 
-    def forget(self) -> None:
-        """Do nothing: nothing is stored."""
-
     def revoke(self, terminate: bool = False, signal: str = "SIGTERM") -> None:
         """Do nothing: the task has run."""
+
+    def _maker(self) -> Callable[[str], AsyncResult[Any]] | None:
+        return self._make
 
     def _exception(self, document: ResultDocument) -> BaseException:
         if isinstance(document.result, BaseException):
             return document.result
         return super()._exception(document)
-
-
-def _from_tuple(raw: Any, source: ResultSource) -> Iterator[AsyncResult[Any]]:
-    """Yield the result, or the members of the group, that a result tuple stands for.
-
-    Raises: DecodeError: `raw` is no result tuple.
-    """
-    match raw:
-        case str(id) | [[str(id), None], None] | [str(id), None]:
-            yield AsyncResult(id, source)
-        case [[str(id), parent], None]:
-            yield AsyncResult(id, source, parent=next(_from_tuple(parent, source), None))
-        case [[str(), _], [*members]]:
-            for member in members:
-                yield from _from_tuple(member, source)
-        case _:
-            raise DecodeError(f"a child of a task must be a result tuple, not {raw!r:.80}")

@@ -167,6 +167,8 @@ def decode_result(body: bytes, serializer: Serializer) -> ResultDocument:
     raw = serializer.loads(body)
     if not isinstance(raw, dict):
         raise DecodeError(f"a result must be an object, not {type(raw).__name__}")
+    if (plain := _plain_document(raw)) is not None:
+        return plain
     fields: dict[str, Any] = {}
     for name, kinds in _KINDS.items():
         value = raw.get(name)
@@ -190,6 +192,34 @@ def decode_result(body: bytes, serializer: Serializer) -> ResultDocument:
         args=raw.get("args"),
         kwargs=raw.get("kwargs"),
         extra={key: value for key, value in raw.items() if key not in _OWN_KEYS},
+    )
+
+
+def _plain_document(raw: dict[str, Any]) -> ResultDocument | None:
+    """Read a document with no keys but those that all have; None: it takes a closer look."""
+    if not _FIXED_KEYS.issuperset(raw):
+        return None
+    get = raw.get
+    task_id, status, date_done = get("task_id"), get("status"), get("date_done")
+    children, parent_id, group_id = get("children"), get("parent_id"), get("group_id")
+    if (
+        type(task_id) is not str
+        or type(status) is not str
+        or type(date_done) is not str
+        or get("traceback") is not None
+        or not (children is None or type(children) is list)
+        or not (parent_id is None or type(parent_id) is str)
+        or not (group_id is None or type(group_id) is str)
+    ):
+        return None
+    return ResultDocument(
+        task_id=task_id,
+        status=status,
+        result=get("result"),
+        children=children,
+        date_done=_instant(date_done),
+        parent_id=parent_id,
+        group_id=group_id,
     )
 
 

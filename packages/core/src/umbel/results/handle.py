@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime
-from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 
 from umbel.clock import to_datetime
 from umbel.errors import StateError
+from umbel.off_loop import in_thread
 from umbel.results.codec import ResultDocument
 from umbel.results.source import ResultSource
 from umbel.states import (
@@ -56,9 +56,7 @@ class ResultHandle(Generic[R_co]):
         """Return what `document` does, without blocking the event loop."""
         if self._document is not None:
             return self._document
-        from umbel.results.awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
-
-        return await off_loop(self.document)
+        return await in_thread(self.document)
 
     @property
     def state(self) -> str:
@@ -213,7 +211,7 @@ class ResultHandle(Generic[R_co]):
         propagate_states: Collection[str] = PROPAGATE_STATES,
     ) -> Any:
         """Raise the error, or return the value, that `document` tells of."""
-        if propagate and (document.status in propagate_states or document.status == REJECTED):
+        if propagate and _has_failed(document, propagate_states):
             raise self._exception(document)
         value = self._value(document, exception_states)
         if callback is not None:
@@ -230,6 +228,13 @@ class ResultHandle(Generic[R_co]):
         if _is_error(document, exception_states):
             return self._exception(document)
         return document.result
+
+    def _failure(self) -> BaseException | None:
+        """Return the error of a task that is known to have failed; None of another one."""
+        document = self._document
+        if document is None or not _has_failed(document):
+            return None
+        return self._exception(document)
 
     def _exception(self, document: ResultDocument) -> BaseException:
         """Return a new exception for the error that `document` tells of."""
@@ -248,9 +253,7 @@ class ResultHandle(Generic[R_co]):
 
     async def arevoke(self, terminate: bool = False, signal: str = "SIGTERM") -> None:
         """Have workers skip the task; see `revoke`."""
-        from umbel.results.awaiting import off_loop  # noqa: PLC0415 - asyncio costs start-up time
-
-        await off_loop(partial(self.revoke, terminate=terminate, signal=signal))
+        await in_thread(self.revoke, terminate=terminate, signal=signal)
 
     @property
     def task_id(self) -> str:
@@ -280,6 +283,12 @@ def _is_error(
     document: ResultDocument, exception_states: Collection[str] = EXCEPTION_STATES
 ) -> bool:
     return document.status in exception_states or document.status == REJECTED
+
+
+def _has_failed(
+    document: ResultDocument, propagate_states: Collection[str] = PROPAGATE_STATES
+) -> bool:
+    return document.status in propagate_states or document.status == REJECTED
 
 
 def _checked_id(id: object) -> str:

@@ -13,11 +13,11 @@ from typing import Protocol
 from umbel.clock import SYSTEM_CLOCK, Clock
 from umbel.error_info import Allowed, rebuild
 from umbel.errors import BackendError, TaskError
-from umbel.interfaces.backend import Backend
+from umbel.interfaces.backend import Backend, BackendCapability
 from umbel.interfaces.serializer import Serializer
-from umbel.outcomes import StoredResult
+from umbel.outcomes import ChordProgress, StoredResult
 from umbel.results.codec import ResultDocument, decode_result
-from umbel.results.waiting import ResultWaiter
+from umbel.results.waiting import CHUNK, ResultWaiter, chunks
 
 
 class Revoker(Protocol):
@@ -25,6 +25,14 @@ class Revoker(Protocol):
 
     def __call__(self, task_ids: Sequence[str], /, *, terminate: bool, signal: str) -> None:
         """Revoke `task_ids`; with `terminate`, end those that run by `signal`."""
+
+
+class HasResults(Protocol):
+    """An app, as far as its results matter."""
+
+    @property
+    def results(self) -> ResultSource:
+        """How results of the app are read."""
 
 
 class ResultSource:
@@ -37,9 +45,18 @@ class ResultSource:
         revoke: Revokes tasks; None where there is no control.
         allowed: Which exception classes may be rebuilt (see `umbel.error_info.rebuild`).
         clock: Where to read the time.
+        group_ttl_s: Seconds that a saved group is kept; None: for ever.
     """
 
-    __slots__ = ("_backend", "_revoke", "_serializer", "_waiters", "allowed", "clock")
+    __slots__ = (
+        "_backend",
+        "_revoke",
+        "_serializer",
+        "_waiters",
+        "allowed",
+        "clock",
+        "group_ttl_s",
+    )
 
     def __init__(
         self,
@@ -49,9 +66,10 @@ class ResultSource:
         revoke: Revoker | None = None,
         allowed: Allowed = (),
         clock: Clock = SYSTEM_CLOCK,
+        group_ttl_s: float | None = None,
     ) -> None:
         self._backend, self._serializer, self._revoke = backend, serializer, revoke
-        self.allowed, self.clock = allowed, clock
+        self.allowed, self.clock, self.group_ttl_s = allowed, clock, group_ttl_s
         # By process and handle. Changed by atomic dict calls alone: a lock could be held by
         # another thread at a fork, and would then be held for ever in the child.
         self._waiters: dict[tuple[int, int], ResultWaiter] = {}
@@ -73,7 +91,13 @@ class ResultSource:
             BackendUnavailableError: the backend can't be reached now.
             DecodeError: a stored result isn't what `result_serializer` writes.
         """
-        return self.decode(self.backend().load(task_ids))
+        backend = self.backend()
+        if len(task_ids) <= CHUNK:
+            return self.decode(backend.load(task_ids))
+        found: dict[str, ResultDocument] = {}
+        for chunk in chunks(task_ids):
+            found.update(self.decode(backend.load(chunk)))
+        return found
 
     def decode(self, stored: Mapping[str, StoredResult]) -> dict[str, ResultDocument]:
         """Decode what a backend returned. Raises: DecodeError."""
@@ -95,10 +119,18 @@ class ResultSource:
     def forget(self, task_ids: Sequence[str]) -> None:
         """Drop the results of `task_ids`, and end all waiting for them in this process."""
         backend = self.backend()
-        backend.forget(task_ids)
+        for chunk in chunks(task_ids):
+            backend.forget(chunk)
         waiter = self._waiters.get((os.getpid(), id(backend)))
         if waiter is not None:
             waiter.drop(task_ids)
+
+    def progress(self, group_id: str) -> ChordProgress | None:
+        """Return how far a group has come; None where the backend doesn't count it."""
+        backend = self.backend()
+        if BackendCapability.CHORD not in backend.capabilities:
+            return None
+        return backend.chord_progress((group_id,)).get(group_id)
 
     def revoke(self, task_ids: Sequence[str], *, terminate: bool, signal: str) -> None:
         """Revoke `task_ids`.
@@ -131,6 +163,22 @@ class ResultSource:
 
 def _no_serializer() -> Serializer:
     raise BackendError("results that are stored nowhere have no serializer")
+
+
+def source_of(given: ResultSource | HasResults | None = None) -> ResultSource:
+    """Return how to read results: `given`, that of the app which it is, or the current app's.
+
+    Raises: NoCurrentAppError: nothing was given, and there is no current app.
+    """
+    if isinstance(given, ResultSource):
+        return given
+    if given is None:
+        # What an app is made of costs start-up time, and there is an app where this is needed.
+        from umbel.current_app import current_app  # noqa: PLC0415
+
+        app: HasResults = current_app()
+        return app.results
+    return given.results
 
 
 #: For results that are stored nowhere.

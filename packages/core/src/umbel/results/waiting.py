@@ -37,8 +37,8 @@ _RECHECK_S = 1.0
 #: with pauses of `_SWEEP_SHARE` times what reading takes.
 _SWEEP_S, _SWEEP_SHARE = 0.05, 10.0
 #: Above this many, arrivals are gathered for a moment, so that each costs less.
-_MANY = 32
-_GATHER_S, _GATHER_SHARE = 0.005, 2.0
+MANY = 32
+_GATHER_S, _GATHER_SHARE, _LONGEST_GATHER_S = 0.005, 2.0, 0.05
 _IDLE_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -49,6 +49,32 @@ def outage_pause(failures: int) -> float:
 
     longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10))
     return longest * (0.5 + random() / 2)
+
+
+def sweep_pause(count: int, read_cost_s: float, *, longest_s: float = _RECHECK_S) -> float:
+    """Return how many seconds may pass before `count` missing results are all read anew.
+
+    Args:
+        count: How many.
+        read_cost_s: How long reading them took the last time.
+        longest_s: What a notification that was missed may cost.
+    """
+    if count <= CHUNK:
+        return longest_s
+    return min(max(_SWEEP_S, _SWEEP_SHARE * read_cost_s), longest_s)
+
+
+def gather_pause(read_cost_s: float) -> float:
+    """Return for how many seconds to gather arrivals while many are missing."""
+    return min(max(_GATHER_S, _GATHER_SHARE * read_cost_s), _LONGEST_GATHER_S)
+
+
+def told_of(ids: Sequence[str]) -> Sequence[str]:
+    """Return those of the missing `ids`, oldest first, to wait for; a sweep finds the others."""
+    if len(ids) <= CHUNK:
+        return ids
+    # What was sent first and what was sent last are the likeliest to be next.
+    return [*ids[: CHUNK // 2], *ids[-CHUNK // 2 :]]
 
 
 def waiting_failed(task_id: str, cause: Exception) -> BackendError:
@@ -83,15 +109,19 @@ def result_timeout(
 class Waiting:
     """One who waits for a result; a ticket for `ResultWaiter.discard`."""
 
-    __slots__ = ("deliver", "loop", "over", "state", "task_id")
+    __slots__ = ("deliver", "is_aside", "loop", "over", "state", "task_id")
 
     def __init__(
         self,
         task_id: str,
         deliver: Callable[[Arrival], None],
         loop: AbstractEventLoop | None,
+        *,
+        is_aside: bool = False,
     ) -> None:
         self.task_id, self.deliver, self.loop = task_id, deliver, loop
+        #: It isn't waited for, only looked at once in a while.
+        self.is_aside = is_aside
         #: The state that was seen last.
         self.state: str = PENDING
         #: It has its result, or was discarded.
@@ -116,6 +146,7 @@ class ResultWaiter:
         self._changed = threading.Condition(threading.Lock())
         # By id, in order of arrival; the inner ones are ordered sets.
         self._waiting: dict[str, dict[Waiting, None]] = {}
+        self._aside: dict[str, dict[Waiting, None]] = {}
         # Ids that weren't looked at yet, and tickets given back: see `discard`.
         self._fresh: list[str] = []
         self._discarded: deque[Waiting] = deque()
@@ -123,8 +154,8 @@ class ResultWaiter:
         self._at_backend = self._woken = self._stopped = False
         # For the thread alone.
         self._failures = 0
-        self._swept_at = float("-inf")
-        self._read_cost_s = 0.0
+        self._swept_at = self._aside_at = float("-inf")
+        self._read_cost_s = self._aside_cost_s = 0.0
 
     def __len__(self) -> int:
         """Return how many results are waited for."""
@@ -145,22 +176,49 @@ class ResultWaiter:
             loop: The event loop of the one who waits.
         Raises: BackendError: the app was closed.
         """
-        waiting = Waiting(task_id, deliver, loop)
+        return self.add_all((task_id,), deliver, loop=loop)[0]
+
+    def add_all(
+        self,
+        task_ids: Sequence[str],
+        deliver: Callable[[Arrival], None],
+        *,
+        loop: AbstractEventLoop | None = None,
+        aside: bool = False,
+    ) -> list[Waiting]:
+        """Have `deliver` called with the result of each of `task_ids`, as `add` does.
+
+        Args:
+            task_ids: What to wait for.
+            deliver: As for `add`.
+            loop: The event loop of the one who waits.
+            aside: Nobody waits for these: look at them about once a second, and only while
+                somebody waits for something else.
+        Raises: BackendError: the app was closed.
+        """
+        new = [Waiting(task_id, deliver, loop, is_aside=aside) for task_id in task_ids]
+        if not new:
+            return new
         with self._changed:
             if self._stopped:
-                raise waiting_failed(task_id, BackendError("the app was closed"))
+                raise waiting_failed(task_ids[0], BackendError("the app was closed"))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="umbel-results", daemon=True)
                 thread.start()  # may fail; it needs the lock before it looks at anything
                 self._thread = thread
-            self._waiting.setdefault(task_id, {})[waiting] = None
-            self._fresh.append(task_id)
+            by_id = self._aside if aside else self._waiting
+            for waiting in new:
+                by_id.setdefault(waiting.task_id, {})[waiting] = None
+            if not aside:
+                self._fresh += task_ids
+            elif self._clock.monotonic() - self._aside_at < _RECHECK_S:
+                return new
             # Once is enough however many are added until the thread looks again.
             wake, self._woken = self._at_backend and not self._woken, True
             self._changed.notify()
         if wake:
             self._backend.interrupt()
-        return waiting
+        return new
 
     def discard(self, waiting: Waiting) -> None:
         """Forget the one who waits. Takes no lock: a coroutine's end may come from a finaliser."""
@@ -176,7 +234,7 @@ class ResultWaiter:
         """End the thread, with an error to those who wait. Repeatable."""
         with self._changed:
             self._stopped = True
-            thread, ids = self._thread, list(self._waiting)
+            thread, ids = self._thread, [*self._waiting, *self._aside]
             self._changed.notify()
         self._deliver((key, BackendError("the app was closed meanwhile")) for key in ids)
         if thread is not None and thread is not threading.current_thread():
@@ -204,8 +262,8 @@ class ResultWaiter:
         else:
             self._reached()
             self._deliver(found)
-            if len(ids) > _MANY:
-                self._pause(max(_GATHER_S, _GATHER_SHARE * self._read_cost_s))
+            if len(ids) > MANY:
+                self._pause(gather_pause(self._read_cost_s))
         return True
 
     def _next_ids(self) -> tuple[list[str], list[str]] | None:
@@ -226,16 +284,17 @@ class ResultWaiter:
     def _purge(self) -> None:
         while self._discarded:
             waiting = self._discarded.popleft()
-            others = self._waiting.get(waiting.task_id)
+            by_id = self._aside if waiting.is_aside else self._waiting
+            others = by_id.get(waiting.task_id)
             if others is not None:
                 others.pop(waiting, None)
                 if not others:
-                    del self._waiting[waiting.task_id]
+                    del by_id[waiting.task_id]
 
     def _look(self, ids: list[str], fresh: list[str]) -> Iterable[tuple[str, StoredResult]]:
         """Return final results: read of what is due to be read, else waited for."""
         started = self._clock.monotonic()
-        pause_s = self._sweep_pause(len(ids))
+        pause_s = sweep_pause(len(ids), self._read_cost_s)
         due = started - self._swept_at >= pause_s
         if due or fresh:
             found = self._read(ids if due else fresh)
@@ -244,22 +303,27 @@ class ResultWaiter:
                 self._read_cost_s = self._swept_at - started
             if found:
                 return found
+        aside_s = self._aside_at + max(_RECHECK_S, _SWEEP_SHARE * self._aside_cost_s) - started
+        if self._aside and aside_s <= 0 and (found := self._read_aside(started)):
+            return found
         if self._woken:  # somebody came meanwhile: `interrupt` may have been too early for `wait`
             return ()
         timeout_s = self._swept_at + pause_s - self._clock.monotonic()
-        if len(ids) > CHUNK:
-            # What was sent first and what was sent last are the likeliest to be next.
-            ids = ids[: CHUNK // 2] + ids[-CHUNK // 2 :]
-        return self._backend.wait(ids, timeout_s=max(timeout_s, 0.0)).items()
+        if self._aside:
+            timeout_s = min(timeout_s, _RECHECK_S if aside_s <= 0 else aside_s)
+        return self._backend.wait(told_of(ids), timeout_s=max(timeout_s, 0.0)).items()
 
-    def _sweep_pause(self, count: int) -> float:
-        if count <= CHUNK:
-            return _RECHECK_S
-        return min(max(_SWEEP_S, _SWEEP_SHARE * self._read_cost_s), _RECHECK_S)
+    def _read_aside(self, started: float) -> list[tuple[str, StoredResult]]:
+        with self._changed:
+            ids = list(self._aside)
+        found = self._read(ids)
+        self._aside_at = self._clock.monotonic()
+        self._aside_cost_s = self._aside_at - started
+        return found
 
     def _read(self, ids: Sequence[str]) -> list[tuple[str, StoredResult]]:
         found = []
-        for chunk in _chunks(ids):
+        for chunk in chunks(ids):
             seen = self._backend.load(chunk)
             with self._changed:
                 for key, stored in seen.items():
@@ -274,7 +338,7 @@ class ResultWaiter:
         direct: list[tuple[Waiting, Arrival]] = []
         with self._changed:
             for key, arrival in found:
-                for waiting in self._waiting.pop(key, ()):
+                for waiting in (*self._waiting.pop(key, ()), *self._aside.pop(key, ())):
                     loop = waiting.loop
                     here = direct if loop is None else by_loop.setdefault(loop, [])
                     here.append((waiting, arrival))
@@ -317,7 +381,8 @@ def _hand_over(
             logger.exception("a callback on the result of task %r failed", waiting.task_id)
 
 
-def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
+def chunks(ids: Iterable[str]) -> Iterator[list[str]]:
+    """Yield `ids` by the `CHUNK`."""
     rest = iter(ids)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk

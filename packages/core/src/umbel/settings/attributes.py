@@ -69,6 +69,10 @@ class SettingAttributes:
     task_always_eager: bool
     task_eager_propagates: bool
     task_store_eager_result: bool
+    # canvas
+    canvas_semantics: str
+    canvas_max_inline: int | None
+    canvas_expires: float
     # worker
     worker_pool: str
     worker_concurrency: int | None

@@ -61,12 +61,29 @@ def overrides(
 
 def resend_options(request: Request, signal: Retry) -> dict[str, Any]:
     """Return the options that send `request` once more, as `signal` asks: same id, same route."""
+    options = {
+        **execution_options(request),
+        "retries": request.retries + 1,
+        "parent_id": request.id,
+        "add_to_parent": False,
+        "eta" if isinstance(signal.when, datetime) else "countdown": signal.when,
+        **signal.override,
+    }
+    return {
+        name: value
+        for name, value in options.items()
+        if value is not None and name not in ("args", "kwargs")
+    }
+
+
+def execution_options(request: Request) -> dict[str, Any]:
+    """Return the options that `request` was sent with: its id, its route, what follows from it."""
     hard, soft = request.timelimit
     options = {
         "task_id": request.id,
-        "retries": request.retries + 1,
+        "retries": request.retries,
         "root_id": request.root_id,
-        "parent_id": request.id,
+        "parent_id": request.parent_id,
         "group_id": request.group,
         "group_index": request.group_index,
         "link": request.callbacks,
@@ -85,12 +102,5 @@ def resend_options(request: Request, signal: Retry) -> dict[str, Any]:
         "stamped_headers": request.stamped_headers,
         "stamps": request.stamps,
         "headers": {k: v for k, v in request.headers.items() if k not in RESERVED_HEADERS},
-        "add_to_parent": False,
-        "eta" if isinstance(signal.when, datetime) else "countdown": signal.when,
     }
-    options.update(signal.override)
-    return {
-        name: value
-        for name, value in options.items()
-        if value is not None and name not in ("args", "kwargs")
-    }
+    return {name: value for name, value in options.items() if value is not None}

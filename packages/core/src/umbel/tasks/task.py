@@ -9,7 +9,9 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
-from umbel.errors import Ignore, InvalidTaskError, TaskSignal
+from umbel.canvas import chunks, xmap, xstarmap
+from umbel.errors import InvalidTaskError, Resent, TaskSignal
+from umbel.messages import META
 from umbel.off_loop import in_thread
 from umbel.options import SendOptions
 from umbel.requests import (
@@ -22,8 +24,8 @@ from umbel.requests import (
 from umbel.sender import Call, Sender
 from umbel.signatures import Signature
 from umbel.tasks.arguments import plain_call
-from umbel.tasks.definition import TaskDefinition
-from umbel.tasks.resending import next_run, overrides, resend_options
+from umbel.tasks.resending import execution_options, next_run, overrides, resend_options
+from umbel.tasks.workflow_part import WorkflowPart
 
 if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
@@ -34,7 +36,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Task(TaskDefinition, Generic[P, R]):
+class Task(WorkflowPart, Generic[P, R]):
     """A task of an app.
 
     Made by ``@app.task``, or from a subclass with a `run` method by ``app.register_task``. There
@@ -140,11 +142,11 @@ class Task(TaskDefinition, Generic[P, R]):
 
     # -- signatures -----------------------------------------------------------------------------
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature:
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """Return the call as data; a parent's result will be put before `args`."""
         return self._signature(args, kwargs)
 
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
         """Return the call as data, complete: a parent's result isn't put in."""
         return self._signature(args, kwargs, immutable=True)
 
@@ -152,15 +154,54 @@ class Task(TaskDefinition, Generic[P, R]):
         self,
         args: Iterable[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
         *,
         immutable: bool = False,
-        **options: Unpack[SendOptions],
-    ) -> Signature:
+        **more: Unpack[SendOptions],
+    ) -> Signature[R]:
         """Return the call as data, with options for when it is sent."""
         found = self._signature(_positional(self.name, args), kwargs or {}, immutable=immutable)
-        return found.set(**options)
+        return found.set(**(options or {}), **more) if options or more else found
 
     subtask = signature
+
+    def signature_from_request(
+        self,
+        request: Request | None = None,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        queue: str | None = None,
+        **options: Any,
+    ) -> Signature[R]:
+        """Return a run of the task as data, with its id and all that follows from it.
+
+        Args:
+            request: The run; None: the one that runs here.
+            args: In the place of its own; None: the same.
+            kwargs: In the place of its own; None: the same.
+            queue: Where to send it; None: where it came from.
+            **options: Over its own.
+        """
+        request = current_request() if request is None else request
+        found = {**execution_options(request), **options}
+        if queue is not None:
+            found["queue"] = queue
+        args = request.args if args is None else args
+        return self.signature(args, request.kwargs if kwargs is None else kwargs, **found)
+
+    subtask_from_request = signature_from_request
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """Return one call that runs the task with each item of `it`, in turn; a list of results."""
+        return xmap(self.s(), it)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """Return one call that runs the task with the arguments in each item of `it`, in turn."""
+        return xstarmap(self.s(), it)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """Return calls that each run the task with the arguments in `n` items of `it`, in turn."""
+        return chunks(self.s(), it, n)
 
     # -- inside a run ---------------------------------------------------------------------------
 
@@ -214,7 +255,7 @@ class Task(TaskDefinition, Generic[P, R]):
             self,
         )
         self._app.send_call(call)
-        return Ignore("the next run has been sent")
+        return Resent("the next run has been sent")
 
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None
@@ -284,10 +325,10 @@ class Task(TaskDefinition, Generic[P, R]):
 
     def _signature(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], *, immutable: bool = False
-    ) -> Signature:
+    ) -> Signature[R]:
         if self._converters is not None:
             args, kwargs = plain_call(args, kwargs)
-        return Signature(task=self.name, args=tuple(args), kwargs=dict(kwargs), immutable=immutable)
+        return Signature(self.name, args, kwargs, immutable=immutable, app=self._sender)
 
     def _call_inside(self, args: Any, kwargs: Any) -> R:
         outer = current_request()
@@ -299,6 +340,7 @@ class Task(TaskDefinition, Generic[P, R]):
             parent_id=outer.id,
             delivery_info=outer.delivery_info,
             hostname=outer.hostname,
+            headers={META: outer.meta} if outer.meta else {},
         )
         if self.is_coroutine:
             return self._await_inside(request)  # type: ignore[return-value]

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from umbel.errors import AlreadySentError, InvalidTaskError
-from umbel.ids import derived_id
+from umbel.canvas.references import STORED, stored
+from umbel.errors import AlreadySentError, InvalidTaskError, Replace
+from umbel.requests import ids_after
 from umbel.sender import Call, Sender
 from umbel.signatures import Signature
 from umbel.tasks.task import Task
@@ -57,13 +58,13 @@ def _starmap(self: AnyTask, task: Any, it: Sequence[Any]) -> list[Any]:
 def _chunks(self: AnyTask, task: Any, it: Sequence[Any], n: int) -> list[Any]:
     """Send a `starmap` for every `n` items; return the result tuple of the group that they are."""
     request = self.request
-    group_id = request.id or ""
+    group_id, new_id = request.id or "", ids_after(request)
     items = iter(it)
     calls: list[Call] = []
     while piece := list(islice(items, n)):
         index = len(calls)
         options = {
-            "task_id": derived_id(group_id, f"chunk:{index}"),
+            "task_id": new_id(f"chunk:{index}"),
             "group_id": group_id,
             "group_index": index,
         }
@@ -84,6 +85,14 @@ def _send_unless_sent(app: Sender, call: Call) -> None:
 def _accumulate(_self: AnyTask, *args: Any, index: int | None = None) -> Any:
     """Return its arguments, or the one at `index`: the results that it is the body of."""
     return list(args) if index is None else args[index]
+
+
+def _stored(self: AnyTask, *args: Any, key: str) -> NoReturn:
+    """Run the piece of a workflow that is kept under `key`, in the place of this task.
+
+    A worker of Celery passes a reference on as it is; it is looked up when this is settled.
+    """
+    raise Replace(stored(self.name, args, {"key": key}))
 
 
 def _ping(_self: AnyTask) -> str:
@@ -127,6 +136,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "celery.chunks": _chunks,
         "celery.accumulate": _accumulate,
         "celery.ping": _ping,
+        STORED: _stored,
         "celery.backend_cleanup": _backend_cleanup,
     }
 )

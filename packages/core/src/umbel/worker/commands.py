@@ -38,7 +38,7 @@ class Commands:
         *,
         coordinator: Coordinator | None,
         note_revokes: Callable[[], object],
-        terminate: Callable[[list[str]], object] | None = None,
+        terminate: Callable[[list[str], bool], object] | None = None,
         more: Mapping[str, Method],
     ):
         """Prepare.
@@ -49,7 +49,8 @@ class Commands:
             rates: Where the node's rate limits are.
             coordinator: Has what is remembered; answers are published there.
             note_revokes: Called when the set of revoked tasks may have changed.
-            terminate: Ends those of the tasks that run; None: nothing can here.
+            terminate: Ends those of the tasks that run, and what descends from them where that
+                is wanted, too; None: nothing can here.
             more: Further commands, of this kind of node.
         """
         self._host, self._hostname, self._rates = host, answers.hostname, rates
@@ -98,7 +99,7 @@ class Commands:
         self._note_revokes()
         ids = _task_ids(arguments)
         if arguments.get("terminate") and ids and self._terminate is not None:
-            self._terminate(ids)
+            self._terminate(ids, bool(arguments.get("descendants", True)))
         return {"ok": f"{len(ids)} task{'' if len(ids) == 1 else 's'} flagged as revoked"}
 
     def _refresh(self, _arguments: Mapping[str, Any]) -> None:

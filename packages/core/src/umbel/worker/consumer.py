@@ -78,6 +78,7 @@ class Consumer:
         self.coordinator = host.open_coordinator()
         self.decoder = Decoder(host, identity.hostname, has_supervisor=board is not None)
         self.planner = Planner(host, identity.hostname)
+        self.revocations = Revocations(self.coordinator)
         fates = Fates.beside(self.broker, self.coordinator)
         self.settler = Settler(
             host,
@@ -89,8 +90,8 @@ class Consumer:
             consumer=identity.consumer,
             jitter=jitter,
             fates=fates,
+            revocations=self.revocations,
         )
-        self.revocations = Revocations(self.coordinator)
         self.rates = Rates(host, rates, jitter)
         self.intake = Intake(
             host,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from umbel.canvas.forms import read
+from umbel.canvas.forms import check
 from umbel.clock import parse_iso
 from umbel.compression import decompress
 from umbel.error_info import error_info
@@ -23,6 +23,7 @@ from umbel.requests import Request
 from umbel.worker.celery_tasks import celery_task, unknown_task
 from umbel.worker.errbacks import revived
 from umbel.worker.jobs import Job, Settlement
+from umbel.worker.kept_results import put_back
 from umbel.worker.runners import Runner
 from umbel.worker.unknown_tasks import UnknownTasks
 
@@ -63,6 +64,8 @@ class _Headers(msgspec.Struct, frozen=True):
     stamps: dict[str, Any] | None = None
     compression: str | None = None
     umbel_errback: bool | None = False
+    umbel_results: str | None = None
+    umbel_meta: dict[str, Any] | None = None
 
 
 class _Embed(msgspec.Struct, frozen=True):
@@ -123,11 +126,40 @@ class Decoder:
             args, kwargs, embed = self._body(message, headers)
             if headers.umbel_errback:
                 args = revived(args, self._allowed)
+            if headers.umbel_results is not None:
+                store, label = self._host.workflow_store, f"{runner.name}[{headers.id}]"
+                found = put_back(args, headers.umbel_results, store, label)
+                if not isinstance(found, list):
+                    job = self._job(delivery, message, headers, runner, (args, kwargs, embed))
+                    return Settlement(delivery, found, job)
+                args = found
             return self._job(delivery, message, headers, runner, (args, kwargs, embed))
         except (_Refusal, DecodeError, ConfigError) as exc:
-            return self._refuse(delivery, str(exc))
+            return self._refuse(delivery, str(exc), self._outline(delivery, message))
         except Exception as exc:  # noqa: BLE001 - a message must never end the consumer
-            return self._refuse(delivery, f"malformed message: {type(exc).__name__}: {exc}")
+            reason = f"malformed message: {type(exc).__name__}: {exc}"
+            return self._refuse(delivery, reason, self._outline(delivery, message))
+
+    def _outline(self, delivery: Delivery, message: Message) -> Job | None:
+        """Return the job of a message that can't be run, for whoever waits for its end.
+
+        None: what comes after it can't be read either, or nothing does.
+        """
+        try:
+            headers = msgspec.structs.replace(self._headers(message), eta=None, expires=None)
+            *_, embed = self._parts(message, headers)
+            calls = _convert(embed, _Embed)
+            if not (calls.errbacks or calls.chain or calls.chord):
+                return None
+            for each in (*(calls.errbacks or ()), *(calls.chain or ())):
+                check(each)
+            if calls.chord is not None:
+                check(calls.chord)
+            runner = Runner(unknown_task(headers.task, self._host), self._host)
+            return self._job(delivery, message, headers, runner, ([], {}, calls))
+        except Exception as exc:  # noqa: BLE001 - as everywhere here
+            logger.debug("%s: what follows from it isn't known: %s", header_id(message), exc)
+            return None
 
     def _unrunnable(self, delivery: Delivery, message: Message) -> Job | None:
         """Return the job of an unknown task, for whoever waits for its end; None: unreadable."""
@@ -158,7 +190,8 @@ class Decoder:
         except (msgspec.ValidationError, TypeError) as exc:
             raise _Refusal(f"malformed headers: {exc}") from exc
 
-    def _body(self, message: Message, headers: _Headers) -> tuple[list[Any], dict[str, Any], Any]:
+    def _parts(self, message: Message, headers: _Headers) -> list[Any] | tuple[Any, ...]:
+        """Return the three parts of the body, whatever they are."""
         data = message.body
         serializer = self._serializers.get(message.content_type)
         if serializer is None:
@@ -179,7 +212,10 @@ class Decoder:
         body = serializer.loads(data)
         if not isinstance(body, (list, tuple)) or len(body) != 3:
             raise _Refusal("body isn't a list of arguments, keyword arguments and embed")
-        args, kwargs, embed = body
+        return body
+
+    def _body(self, message: Message, headers: _Headers) -> tuple[list[Any], dict[str, Any], Any]:
+        args, kwargs, embed = self._parts(message, headers)
         if not isinstance(args, (list, tuple)):
             raise _Refusal(f"arguments must be a list, not {type(args).__name__}")
         if not isinstance(kwargs, dict) or not all(type(key) is str for key in kwargs):
@@ -189,9 +225,9 @@ class Decoder:
         try:
             calls = _convert(embed, _Embed)
             for each in (*(calls.callbacks or ()), *(calls.errbacks or ()), *(calls.chain or ())):
-                read(each)  # before the task runs: what follows it can be sent
+                check(each)  # before the task runs: what follows it can be sent
             if calls.chord is not None:
-                read(calls.chord)
+                check(calls.chord)
         except (msgspec.ValidationError, DecodeError) as exc:
             raise _Refusal(f"malformed embed: {exc}") from exc
         return list(args), kwargs, calls
@@ -263,10 +299,10 @@ class Decoder:
             received_at=self._monotonic(),
         )
 
-    def _refuse(self, delivery: Delivery, reason: str) -> Settlement:
+    def _refuse(self, delivery: Delivery, reason: str, job: Job | None = None) -> Settlement:
         reason = reason[:_REASON_LENGTH]
         error = error_info(InvalidTaskError(reason), with_traceback=False)
-        return Settlement(delivery, Rejected(reason, error=error, death=DeathKind.MALFORMED))
+        return Settlement(delivery, Rejected(reason, error=error, death=DeathKind.MALFORMED), job)
 
 
 def _moment(name: str, text: str | None) -> float | None:

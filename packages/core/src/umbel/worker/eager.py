@@ -1,34 +1,27 @@
 """Running a message here and now, by the code that a worker runs it with.
 
-Decoding, admission of arguments, execution and the plan of what follows are the worker's own;
-only the broker is missing: what a task would send next runs right after it.
+What follows from it is for `umbel.worker.eager_workflows`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from umbel.errors import InvalidTaskError, SoftTimeLimitExceeded, UnknownTaskError
-from umbel.ids import hostname
 from umbel.messages import Delivery, Message
-from umbel.outcomes import Outcome, Retry
+from umbel.outcomes import Outcome
 from umbel.worker import loops
-from umbel.worker.chords import Chords
 from umbel.worker.decode import Decoder
-from umbel.worker.eager_chords import EagerChords
 from umbel.worker.execute import run_async_for_value, run_for_value
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.limits import DeadlineWatch, Interruptible, ThreadGuard
-from umbel.worker.planning import Planner
 
 if TYPE_CHECKING:
-    from umbel.interfaces.backend import Backend
     from umbel.worker.host import Host
 
 
@@ -42,41 +35,11 @@ class EagerRun(msgspec.Struct, frozen=True, kw_only=True):
     done_at: float
 
 
-def run_eager(host: Host, message: Message, *, store: Backend | None = None) -> EagerRun:
-    """Run `message`, its retries and all that follows from it, in this thread.
+def run_one(host: Host, decoder: Decoder, message: Message) -> EagerRun:
+    """Run one message; an eta in it is passed over.
 
-    Args:
-        host: The app.
-        message: What to run; an eta in it is passed over.
-        store: Where to keep the results; None: nowhere.
-    Returns: The final run of `message` itself.
     Raises: UnknownTaskError, InvalidTaskError: it can't be run.
     """
-    decoder = Decoder(host, hostname(), has_supervisor=False)
-    planner = Planner(host, hostname())
-    chords = Chords(host, store, counter=EagerChords())
-    waiting = deque([message])
-    final: EagerRun | None = None
-    while waiting:
-        run = _run_one(host, decoder, waiting.popleft())
-        settlement = Settlement(run.job.delivery, run.outcome, run.job, run.done_at)
-        plan = planner.plan(settlement)
-        if store is not None and plan.result is not None:
-            store.store([plan.result])
-        following = list(plan.follow_ups)
-        if plan.beyond is not None:
-            chords.close(chords.settle([plan.beyond], following))
-        if isinstance(run.outcome, Retry):
-            waiting.extendleft(following)
-        else:
-            waiting.extend(following)
-            if final is None and run.job.request.id == message.id:
-                final = run
-    assert final is not None  # noqa: S101 - the message itself ran, and isn't retried for ever
-    return final
-
-
-def _run_one(host: Host, decoder: Decoder, message: Message) -> EagerRun:
     delivery = Delivery(message=message, queue=message.queue, receipt="eager")
     decoded = decoder.decode(delivery)
     if isinstance(decoded, Settlement):

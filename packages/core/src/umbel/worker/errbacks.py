@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from umbel.canvas.options import RESULTS
 from umbel.error_info import Allowed, rebuild
 from umbel.errors import DecodeError
 from umbel.outcomes import ErrorInfo
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from umbel.tasks.task import Task
     from umbel.worker.host import Host
 
-#: Header of a message whose first arguments are a request, an error and its traceback.
+#: Header of an errback's message. True: its first arguments are a request, an error and its
+#: traceback; False: its first argument is an id.
 ERRBACK: Final = "umbel_errback"
 _ARGUMENTS: Final = 3
 
@@ -35,14 +37,17 @@ _TOLD: Final = (
 
 
 def errback_call(
-    signature: Signature, failed: Request, error: ErrorInfo, host: Host
-) -> tuple[Signature, list[Any]]:
+    signature: Signature[Any], failed: Request, error: ErrorInfo, host: Host
+) -> tuple[Signature[Any], list[Any]]:
     """Return how to call an errback of `failed`: itself, and the arguments that go before its own."""
     task = host.tasks.resolve(signature.task)
-    if signature.immutable or task is None or not _takes_three(task, signature):
-        return signature, [failed.id]
-    headers = {**(signature.options.get("headers") or {}), ERRBACK: True}
+    takes_three = not signature.immutable and task is not None and _takes_three(task, signature)
+    headers = {**(signature.options.get("headers") or {}), ERRBACK: takes_three}
+    if not takes_three:
+        return signature.set(headers=headers), [failed.id]
     request = {name: getattr(failed, name) for name in _TOLD}
+    if failed.headers.get(RESULTS) is not None:
+        request["args"] = [None, *failed.args[1:]]  # a list that is too long for messages
     told = {
         "exc_type": error.exc_type,
         "exc_module": error.exc_module,
@@ -66,7 +71,16 @@ def revived(args: Sequence[Any], allowed: Allowed) -> list[Any]:
     return [request, rebuild(error, allowed=allowed), traceback, *args[_ARGUMENTS:]]
 
 
-def _takes_three(task: Task[..., Any], signature: Signature) -> bool:
+def shown(request: Request) -> Sequence[Any]:
+    """Return the arguments of `request` as they can be stored with its result."""
+    args = request.args
+    if not request.headers.get(ERRBACK) or len(args) < _ARGUMENTS:
+        return args
+    failed, error, *rest = args
+    return [getattr(failed, "id", None), repr(error), *rest]
+
+
+def _takes_three(task: Task[..., Any], signature: Signature[Any]) -> bool:
     """Tell whether the task can only be called with more than the id."""
     required = [
         each.name

@@ -12,18 +12,21 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
+from umbel.canvas.additions import additions_in, without_additions
 from umbel.error_info import error_info
 from umbel.errors import (
     Ignore,
     InvalidTaskError,
     Reject,
+    Replace,
+    Resent,
     Retry,
     SerializationError,
     TaskError,
     WorkerLostError,
 )
 from umbel.events import notify
-from umbel.outcomes import ErrorInfo, Failure, Ignored, Outcome, Rejected, Success
+from umbel.outcomes import ErrorInfo, Failure, Ignored, Outcome, Rejected, Replaced, Success
 from umbel.outcomes import Retry as RetryOutcome
 from umbel.requests import reset_current_request, set_current_request
 from umbel.results.codec import result_too_large
@@ -141,13 +144,25 @@ def _succeeded(job: Job, value: Any, runtime_s: float, children: list[Any]) -> S
     runner, request = job.runner, job.request
     if runner.convert_result is not None:
         value = runner.convert_result(value)
+    added = None
+    if children:
+        children, added = _sorted_out(job, children)
     is_ignored = request.ignore_result
     if is_ignored and not (request.callbacks or request.chain or request.chord or request.is_eager):
-        return Success(_NULL, runtime_s, children)
+        return Success(_NULL, runtime_s, children, added)
     data = runner.result_serializer.dumps(value)
     if len(data) > runner.result_max_bytes:
         raise result_too_large(runner.name, len(data), runner.result_max_bytes)
-    return Success(data, runtime_s, children)
+    return Success(data, runtime_s, children, added)
+
+
+def _sorted_out(job: Job, left: list[Any]) -> tuple[list[Any], bytes | None]:
+    """Return the children among what a run left, and what it added to its chord."""
+    added = additions_in(left)
+    if not added:
+        return left, None
+    data = job.runner.task_serializer.dumps([each.to_dict() for each in added])
+    return without_additions(left), data
 
 
 def _raised(
@@ -163,7 +178,7 @@ def _raised(
             case Retry():
                 return retry_outcome(job, exc, now())
             case Ignore():
-                return Ignored()
+                return _without_a_result(job, exc, runtime_s, children)
             case Reject() | ShutdownInterrupt() if _is_acknowledged(job):
                 exc = _too_late(exc)
             case Reject():
@@ -181,7 +196,23 @@ def _raised(
     except Exception as failed:  # noqa: BLE001 - a retry that can't be made: its options are wrong
         exc = failed
     expected = isinstance(exc, job.runner.throws) if job.runner.throws else False
-    return Failure(error_info(exc), runtime_s, expected, None, children)
+    return Failure(error_info(exc), runtime_s, expected, None, without_additions(children))
+
+
+def _without_a_result(
+    job: Job, signal: Ignore, runtime_s: float, children: list[Any]
+) -> Ignored | Replaced:
+    """Return the outcome of a task that something else goes on for, or nothing.
+
+    Raises: EncodeError: what is to run in its place can't be encoded.
+    """
+    if isinstance(signal, Replace):
+        signature = signal.signature
+        data = job.runner.task_serializer.dumps(signature.to_dict())
+        return Replaced(data, signature.task, runtime_s, _sorted_out(job, children)[1])
+    if isinstance(signal, Resent):
+        return Ignored("its next run was sent", goes_on=True)
+    return Ignored()
 
 
 def _is_acknowledged(job: Job) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from umbel.clock import Clock
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from umbel.requests import Request
     from umbel.settings import Settings
     from umbel.signatures import Signature
+    from umbel.workflow_store import WorkflowStore
 
 
 class Host(Protocol):
@@ -47,6 +48,10 @@ class Host(Protocol):
     def new_id(self) -> IdFactory:
         """Where to get new ids."""
 
+    @property
+    def workflow_store(self) -> WorkflowStore:
+        """Where the pieces of workflows are kept that are too much to travel."""
+
     def import_tasks(self) -> None:
         """Import `include`, `imports` and autodiscovered modules, then finalize. Repeatable."""
 
@@ -56,7 +61,7 @@ class Host(Protocol):
     def pool(self, name: str) -> PoolSpec:
         """Return what is offered as the pool `name`. Raises: UnknownPluginError."""
 
-    def message_for(self, signature: Signature, *, parent: Request | None = None) -> Message:
+    def message_for(self, signature: Signature[Any], *, parent: Request | None = None) -> Message:
         """Build the message of a call: routed, its arguments encoded, nothing sent.
 
         Args:

@@ -6,13 +6,16 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from umbel.events import notify
 from umbel.interfaces.broker import Capability
-from umbel.messages import RESENT, Delivery
-from umbel.outcomes import Failure, Ignored, Outcome, Rejected, Revoked
+from umbel.messages import RESENT, Delivery, is_later_attempt
+from umbel.outcomes import Failure, Ignored, Outcome, Rejected, Revoked, Success
 from umbel.states import is_final
 from umbel.worker.admission import Drop, Hold, Run, admit
 from umbel.worker.fates import marked
+from umbel.worker.follow_ups import added_by
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.report import tell_not_run
 from umbel.worker.stored import outcome_of
@@ -84,7 +87,7 @@ class Intake:
             decision = admit(
                 job,
                 now=now,
-                revoked=job.request.id in self._revocations,
+                revoked=bool(self._revocations) and self._revocations.cover(job.request),
                 max_deliveries=self._max_deliveries,
                 keeps_time=self._keeps_time,
             )
@@ -131,7 +134,7 @@ class Intake:
         if job.expires_at is not None and job.expires_at <= self._host.clock.time():
             self._settle(job, Revoked("expired"))
             return False
-        if self._revocations and job.request.id in self._revocations:
+        if self._revocations and self._revocations.cover(job.request):
             self._settle(job, Revoked("revoked"))
             return False
         if self._rates.limited and (held := self._rates.held(job)) is not None:
@@ -186,7 +189,13 @@ class Intake:
             stored = found.get(job.request.id or "")
             if stored is not None and self._finished(job, stored):
                 logger.info("%s: delivered again, and finished already", job.label)
-                self._settle(job, self._repeat(job, stored))
+                try:
+                    outcome = self._repeat(job, stored)
+                except Exception as exc:  # noqa: BLE001 - a plugin's own errors count as an outage
+                    logger.warning("%s: run again, as its end can't be read: %s", job.label, exc)
+                    left.append(job)
+                else:
+                    self._settle(job, outcome)
             else:
                 left.append(job)
         return left
@@ -196,4 +205,13 @@ class Intake:
 
     def _repeat(self, job: Job, stored: StoredResult) -> Outcome:
         """Return the outcome that was stored: what follows from it may not have been sent."""
-        return outcome_of(stored, job.runner.result_serializer) or Ignored("finished already")
+        if is_later_attempt(stored.retries, job.request.result_order):
+            # What follows is for the message of that attempt to see to; it may differ.
+            return Ignored("a later attempt is over", goes_on=True)
+        outcome = outcome_of(stored, job.runner.result_serializer)
+        if isinstance(outcome, Success) and job.request.chord is not None:
+            added = self._host.workflow_store.get(added_by(job.request))
+            if added is not None:
+                data = job.runner.task_serializer.dumps(added)
+                return msgspec.structs.replace(outcome, added=data)
+        return outcome or Ignored("finished already", goes_on=True)

@@ -8,20 +8,36 @@ of a chord, or what the caller waits for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
+from umbel.canvas.options import COUNTED
+from umbel.canvas.policies import ABORT, policy_of
 from umbel.canvas.unreached import unreached
-from umbel.outcomes import ChordPart, ErrorInfo, Failure, Outcome, Revoked, StoredResult, Success
+from umbel.messages import Malformed, attempts_before, result_order
+from umbel.outcomes import (
+    ChordPart,
+    ErrorInfo,
+    Failure,
+    Ignored,
+    Outcome,
+    Rejected,
+    Replaced,
+    Revoked,
+    StoredResult,
+    Success,
+)
+from umbel.requests import Request
 from umbel.results.codec import JSON, encode_result
 from umbel.signatures import Signature
 from umbel.states import State
-from umbel.worker.follow_ups import revoked_error
+from umbel.worker.follow_ups import NOTHING, FollowUps, revoked_error
 
 if TYPE_CHECKING:
-    from umbel.canvas.expansion import ChordSize
     from umbel.interfaces.serializer import Serializer
-    from umbel.requests import Request
+    from umbel.messages import Message
     from umbel.worker.host import Host
     from umbel.worker.jobs import Job
 
@@ -35,6 +51,7 @@ class Joining(NamedTuple):
     """A part of a chord, and what the chord ends with."""
 
     part: ChordPart
+    #: None: its group is no chord.
     body: Any
 
 
@@ -43,8 +60,8 @@ class Beyond(NamedTuple):
 
     #: Whose outcome it is.
     request: Request
-    #: That begin with what follows from it.
-    chords: Sequence[ChordSize]
+    #: What follows from it.
+    following: FollowUps
     joinings: Sequence[Joining]
     #: The failures of what won't run, since it would have come after it.
     unreached: Sequence[StoredResult]
@@ -57,73 +74,90 @@ class Joiner:
         conf = host.conf
         self._serializer: Serializer = host.serializer(conf.result_serializer)
         self._json: Serializer = host.serializer(JSON)
-        self._expires: float | None = conf.result_expires
+        #: Seconds for which results are kept, and the counts of groups.
+        self.expires_s: float | None = conf.result_expires
+        self._store = host.workflow_store
+        #: Seconds for which a chord is kept after its last part.
+        self.ttl_s: float = host.workflow_store.ttl_s
         self._tasks = host.tasks
 
-    @property
-    def ttl_s(self) -> float | None:
-        """How long a chord is kept after its last part."""
-        return self._expires
-
     def beyond(
-        self, job: Job, outcome: Outcome, chords: Sequence[ChordSize], done_at: float
+        self, job: Job, outcome: Outcome, following: FollowUps, done_at: float
     ) -> Beyond | None:
-        """Return what `outcome`, after which `chords` begin, means to more than its own task."""
+        """Return what `outcome`, which `following` follows, means to more than its own task."""
         request = job.request
-        if request.chord is None and not request.chain and not chords:
+        is_part = request.chord is not None or COUNTED in request.headers
+        begins = bool(following.chords or following.pieces or following.passed_on)
+        begins = begins or following.grown is not None
+        if not is_part and not request.chain and not begins:
             return None
         match outcome:
             case Success(value):
-                if request.chord is None:
-                    return Beyond(request, chords, (), ()) if chords else None
-                own = self._own(job, State.SUCCESS, self._as_json(value))
-                return Beyond(request, chords, own, ())
+                if not is_part:
+                    return Beyond(request, following, (), ()) if begins else None
+                own = self._own(job, State.SUCCESS, value)
+                return Beyond(request, following, own, ())
             case Failure(error):
                 state = State.FAILURE
             case Revoked(reason):
                 state, error = State.REVOKED, revoked_error(reason)
+            case Rejected(reason, requeue, error=found) if not requeue:
+                state, error = State.FAILURE, found or _without_a_result("Reject", reason)
+            case Ignored(reason, goes_on) if not goes_on:
+                state, error = State.FAILURE, _without_a_result("Ignore", reason)
+            case Replaced():
+                return Beyond(request, following, (), ()) if begins else None
             case _:
                 return None
-        own = self._own(job, state, self._as_result(error))
+        own = self._own(job, state, error)
         steps = [Signature.from_dict(each) for each in request.chain or ()]
-        joinings = own + self.of_unreached(steps, error)
-        unreached = self.results_of_unreached(steps, error, done_at)
-        return Beyond(request, chords, joinings, unreached)
+        joinings, unreached = self.of_unreached(steps, error, done_at)
+        return Beyond(request, following, own + joinings, unreached)
 
-    def of_unreached(self, steps: Iterable[Signature], error: ErrorInfo) -> list[Joining]:
-        """Return the parts of chords among calls that won't run because of `error`."""
-        result = self._as_result(error)
-        found = []
-        for call in unreached_in(steps):
-            options = call.options
-            task_id, body = options.get("task_id"), options.get("chord")
-            if task_id and body is not None and options.get("group_id"):
-                part = ChordPart(
-                    group_id=options["group_id"],
-                    index=options.get("group_index"),
-                    task_id=task_id,
-                    state=State.FAILURE,
-                    result=result,
-                    ttl_s=self._expires,
-                )
-                found.append(Joining(part, body))
-        return found
+    def beyond_unreadable(self, message: Message | Malformed, outcome: Outcome) -> Beyond | None:
+        """Return what the end of a message, whose headers alone can be read, means to its group."""
+        if isinstance(message, Malformed) or not isinstance(message.headers, Mapping):
+            return None
+        error = getattr(outcome, "error", None)
+        group_id, index = message.headers.get("group"), message.headers.get("group_index")
+        if error is None or not isinstance(group_id, str) or not isinstance(index, int):
+            return None
+        place = (group_id, index, message.id)
+        is_counted = COUNTED in message.headers
+        # What its chord ends with is not known here: another part will tell.
+        part = self._joining(place, None, State.FAILURE, error).part
+        if not is_counted:
+            part = msgspec.structs.replace(part, result=self._encoded(error), ttl_s=self.ttl_s)
+        request = Request(id=message.id, task=message.task, called_directly=False)
+        return Beyond(request, NOTHING, (Joining(part, None),), ())
 
-    def results_of_unreached(
-        self, steps: Iterable[Signature], error: ErrorInfo, done_at: float
-    ) -> list[StoredResult]:
-        """Return the failures of calls that won't run because of `error`, for who waits for them."""
-        return [
-            self._failure(call, error, done_at)
-            for call in unreached_in(steps)
-            if call.options.get("task_id") and not self._is_ignored(call)
-        ]
+    def of_unreached(
+        self, steps: Iterable[Signature[Any]], error: ErrorInfo, done_at: float
+    ) -> tuple[list[Joining], list[StoredResult]]:
+        """Return what calls mean to chords that won't run because of `error`, and their failures.
 
-    def _is_ignored(self, call: Signature) -> bool:
+        Raises: DecodeError: a step can't be read. BackendUnavailableError: nor loaded now.
+        """
+        joinings, results = [], []
+        for step in steps:
+            for call in unreached(step, self._store.load):
+                options = call.options
+                task_id, body = options.get("task_id"), options.get("chord")
+                if not task_id:
+                    continue
+                if not self._is_ignored(call):
+                    results.append(self._failure(call, error, done_at))
+                is_part = body is not None or options.get(COUNTED)
+                if is_part and options.get("group_id"):
+                    place = (options["group_id"], options.get("group_index"), task_id)
+                    joinings.append(self._joining(place, body, State.FAILURE, error))
+        return joinings, results
+
+    def _is_ignored(self, call: Signature[Any]) -> bool:
         task, said = self._tasks.resolve(call.task), call.options.get("ignore_result")
         return bool(task is not None and task.ignore_result if said is None else said)
 
-    def _failure(self, call: Signature, error: ErrorInfo, done_at: float) -> StoredResult:
+    def _failure(self, call: Signature[Any], error: ErrorInfo, done_at: float) -> StoredResult:
         task_id = call.options["task_id"]
         body = encode_result(
             task_id=task_id,
@@ -133,44 +167,75 @@ class Joiner:
             group_id=call.options.get("group_id"),
             serializer=self._serializer,
         )
+        order = _NEVER_RAN
+        headers = call.options.get("headers")
+        if isinstance(headers, Mapping) and attempts_before(headers):
+            # In the place of a task that did run, and may have said that it is tried again.
+            order = {"retries": result_order(headers, attempts_before(headers)), "token": 0}
         return StoredResult(
-            task_id=task_id, state=State.FAILURE, body=body, ttl_s=self._expires, **_NEVER_RAN
+            task_id=task_id, state=State.FAILURE, body=body, ttl_s=self.expires_s, **order
         )
 
-    def _own(self, job: Job, state: State, result: bytes) -> list[Joining]:
+    def _own(self, job: Job, state: State, outcome: bytes | ErrorInfo) -> list[Joining]:
         request = job.request
-        if request.chord is None:
+        if request.chord is None and COUNTED not in request.headers:
             return []
         if request.group is None or request.id is None:
             logger.error(
                 "%s: a part of a chord, but no header says of which: not counted", job.label
             )
             return []
+        place = (request.group, request.group_index, request.id)
+        return [self._joining(place, request.chord, state, outcome)]
+
+    def _joining(
+        self,
+        place: tuple[str, int | None, str],
+        body: Any,
+        state: State,
+        outcome: bytes | ErrorInfo,
+    ) -> Joining:
+        """Return a part of a chord, or of a group that has no body.
+
+        Args:
+            place: Id of the group, index there, id of the task.
+            body: As it travels.
+            state: How the task ended.
+            outcome: Its value, as `result_serializer` writes it, or its error.
+        """
+        group_id, index, task_id = place
+        aborts = isinstance(outcome, ErrorInfo) and body is not None and self._aborts(body)
+        result = None
+        if body is not None:
+            result = self._encoded(outcome)
         part = ChordPart(
-            group_id=request.group,
-            index=request.group_index,
-            task_id=request.id,
+            group_id=group_id,
+            index=index,
+            task_id=task_id,
             state=state,
             result=result,
-            ttl_s=self._expires,
+            ttl_s=self.expires_s if body is None else self.ttl_s,
+            aborts=aborts,
         )
-        return [Joining(part, request.chord)]
+        return Joining(part, body)
 
-    def _as_result(self, error: ErrorInfo) -> bytes:
-        fields = {
-            "exc_type": error.exc_type,
-            "exc_message": error.exc_message,
-            "exc_module": error.exc_module,
-        }
-        return self._json.dumps(fields)
+    def _aborts(self, body: Any) -> bool:
+        return policy_of(Signature.from_dict(body)) == ABORT
 
-    def _as_json(self, value: bytes) -> bytes:
+    def _encoded(self, outcome: bytes | ErrorInfo) -> bytes:
+        """Return a value, or an error in Celery's form, as JSON."""
+        if isinstance(outcome, ErrorInfo):
+            fields = {
+                "exc_type": outcome.exc_type,
+                "exc_message": outcome.exc_message,
+                "exc_module": outcome.exc_module,
+            }
+            return self._json.dumps(fields)
         if self._serializer.content_type == JSON:
-            return value
-        return self._json.dumps(self._serializer.loads(value))
+            return outcome
+        return self._json.dumps(self._serializer.loads(outcome))
 
 
-def unreached_in(steps: Iterable[Signature]) -> Iterator[Signature]:
-    """Go through all calls of `steps`."""
-    for step in steps:
-        yield from unreached(step)
+def _without_a_result(signal: str, reason: str) -> ErrorInfo:
+    """Return the error of a task that ended by a signal, for who waits for its result."""
+    return ErrorInfo(signal, "celery.exceptions", [reason], None, f"{signal}({reason!r})")

@@ -22,6 +22,7 @@ from umbel.results.codec import encode_result
 from umbel.states import State
 from umbel.worker.burials import Burials
 from umbel.worker.decode import header_id
+from umbel.worker.errbacks import shown
 from umbel.worker.follow_ups import follow_ups, revoked_error
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.joinings import Beyond, Joiner
@@ -72,13 +73,15 @@ class Planner:
             return Plan(delivery, give_back_s=outcome.delay_s, acked=acked)
         bury = self.burial(settlement)
         if job is None:
-            return Plan(delivery, result=self.result(settlement), bury=bury, acked=acked)
+            beyond = self._joiner.beyond_unreadable(delivery.message, outcome)
+            result = self.result(settlement)
+            return Plan(delivery, result=result, beyond=beyond, bury=bury, acked=acked)
         following = follow_ups(job, outcome, self._host)
         return Plan(
             delivery,
             result=self.result(settlement, following.results),
             follow_ups=following.messages,
-            beyond=self._joiner.beyond(job, outcome, following.chords, settlement.done_at),
+            beyond=self._joiner.beyond(job, outcome, following, settlement.done_at),
             bury=bury,
             acked=acked,
         )
@@ -175,9 +178,11 @@ class Planner:
 
     def _extras(self, job: Job) -> dict[str, Any]:
         request = job.request
+        stamps = {"stamped_headers": request.stamped_headers, **request.stamps}
         return {
+            **(stamps if request.stamped_headers else {}),
             "name": request.task,
-            "args": request.args,
+            "args": shown(request),
             "kwargs": request.kwargs,
             "worker": self._hostname,
             "retries": request.retries,

@@ -18,6 +18,7 @@ from umbel.worker.decode import Decoder, header_id
 from umbel.worker.fates import Fates
 from umbel.worker.jobs import Job, Settlement
 from umbel.worker.report import tell_not_run
+from umbel.worker.revocations import descends_from, is_stamped
 from umbel.worker.slot_names import are_by_receipt, name_in, named, slot_name, task_of
 from umbel.worker.strikes import Attempt, Attempts, back_off_s, poison, signal_name
 
@@ -289,14 +290,26 @@ class Recovery:
 
     def _job(self, delivery: Delivery) -> Job | None:
         decoded = self._decoder.decode(delivery)
-        return decoded if isinstance(decoded, Job) else None
+        # One whose results can't be read now has a job all the same, and what follows from it.
+        return decoded if isinstance(decoded, Job) else decoded.job
 
 
 def running_among(
-    task_ids: Collection[str], broker: Broker, consumer: str, board: Board
+    task_ids: Collection[str],
+    broker: Broker,
+    consumer: str,
+    board: Board,
+    *,
+    descendants: bool = False,
 ) -> dict[bytes, str]:
     """Return which of these tasks a living child runs: slot key and id.
 
+    Args:
+        task_ids: Ids of tasks or groups.
+        broker: A broker without leases knows no descendants of what runs.
+        consumer: The child.
+        board: Its board.
+        descendants: Also members of the groups, and what the tasks sent.
     Raises: BrokerError: it can't tell what the child holds.
     """
     running = {slot.key for slot in board.running()}
@@ -308,12 +321,15 @@ def running_among(
     held += [(each.receipt, each.message) for each in broker.held(consumer)]
     # Those that were acknowledged early are held nowhere.
     held += [(each.receipt, each.early.message) for each in board.journal() if each.early]
-    found = ((slot_key(receipt), header_id(message)) for receipt, message in held)
-    return {
-        key: task_id
-        for key, task_id in found
-        if key in running and task_id is not None and task_id in task_ids
-    }
+    wanted = frozenset(task_ids)
+    found = {}
+    for receipt, message in held:
+        key, task_id = slot_key(receipt), header_id(message)
+        if key in running and task_id is not None:
+            is_below = descendants and descends_from(message, wanted)
+            if task_id in wanted or is_below or is_stamped(message, wanted):
+                found[key] = task_id
+    return found
 
 
 def describe_exit(exitcode: int | None) -> str:

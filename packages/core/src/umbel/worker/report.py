@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from umbel.events import notify
-from umbel.outcomes import Failure, Outcome, Retry, Success
+from umbel.outcomes import Failure, Outcome, Replaced, Retry, Success
 
 if TYPE_CHECKING:
     from umbel.worker.jobs import Job
@@ -50,6 +50,8 @@ def log_finished(job: Job, outcome: Outcome) -> None:
                 error.summary,
                 extra=_context(job),
             )
+        case Replaced(_, name):
+            logger.info("%s replaced by %s", job.label, name, extra=_context(job))
         case _:
             pass
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from umbel.canvas.options import RESULTS
 from umbel.clock import to_iso
 from umbel.error_info import error_info
 from umbel.errors import EncodeError, InvalidTaskError, Retry
@@ -113,6 +114,10 @@ def _new_body(
     request = job.request
     given_args, given_kwargs = override.pop("args", None), override.pop("kwargs", None)
     args = list(request.args if given_args is None else given_args)
+    if given_args is not None:
+        headers.pop(RESULTS, None)
+    elif headers.get(RESULTS) is not None:
+        args[0] = None  # what is kept stays so
     kwargs = dict(request.kwargs if given_kwargs is None else given_kwargs)
     embed = {
         "callbacks": request.callbacks,

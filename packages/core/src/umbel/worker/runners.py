@@ -54,6 +54,8 @@ class Runner:
         self.result_ttl_s: float | None = task.result_expires
         self.result_serializer = host.serializer(conf.result_serializer)
         self.result_max_bytes: int = conf.result_max_bytes
+        #: Of signatures that a run leaves behind.
+        self.task_serializer = host.serializer(conf.task_serializer)
         #: Of a retry's new arguments.
         self.message_max_bytes: int = conf.task_message_max_bytes
         #: Serializers by name or content type, for a retry's new arguments.

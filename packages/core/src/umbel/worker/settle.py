@@ -33,13 +33,17 @@ from umbel.worker.unsure import made_sure
 if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
     from umbel.interfaces.broker import Broker
-    from umbel.messages import Delivery
+    from umbel.messages import Delivery, Message
     from umbel.worker.fates import Fates
     from umbel.worker.host import Host
     from umbel.worker.journal import Journal
     from umbel.worker.lease import LeaseView
+    from umbel.worker.revocations import Revocations
 
 logger = logging.getLogger("umbel.worker")
+
+#: What a broker's `settle` does: sends, acknowledges, and returns what wasn't held any more.
+Settle = Callable[[Sequence["Delivery"], Sequence["Message"]], Sequence["Delivery"]]
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
@@ -69,6 +73,7 @@ class Settler:
         consumer: str | None = None,
         jitter: Callable[[], float] = random.random,
         fates: Fates | None = None,
+        revocations: Revocations | None = None,
     ):
         """Settle for `consumer`.
 
@@ -79,12 +84,13 @@ class Settler:
             consumer: Whose deliveries these are; None: of several, who are known to hold them.
             jitter: Returns a number from 0 to below 1, for the pauses of an outage.
             fates: Where what is known of tasks is dropped once they are settled.
+            revocations: Which tasks were revoked; None: as if none.
         """
         self._host, self._broker, self._backend = host, broker, backend
         self._consumer = consumer if Capability.LEASE in broker.capabilities else None
         self._lease = lease if self._consumer is not None else None
         self._planner, self._fates = planner, fates
-        self._chords = Chords(host, backend)
+        self._chords = Chords(host, backend, revocations=revocations)
         self._journal = journal
         self._pending: list[Settlement] = []
         self._settling: list[Settlement] = []
@@ -94,6 +100,7 @@ class Settler:
         self._refusals: Counter[str] = Counter()
         #: Whether there ever was one that may have been acknowledged.
         self._has_unsure = False
+        self._settle_there: Settle = broker.settle
         self._monotonic, self._jitter = host.clock.monotonic, jitter
         self._pause_s = 0.0
         #: By the app's clock and by the machine's: one that nobody moves shall hang nobody.
@@ -145,10 +152,13 @@ class Settler:
         self._has_unsure = True
         self.add(settlement)
 
-    def flush(self, *, force: bool = False) -> bool:
+    def flush(self, *, force: bool = False, settle: Settle | None = None) -> bool:
         """Settle all that waits; False: an outage holds some of it.
 
         During an outage a call does nothing until its pause is over, unless `force`.
+
+        Args:
+            settle: Called in the place of the broker's `settle`, perhaps several times.
         """
         if not self._pending:
             return True
@@ -162,6 +172,7 @@ class Settler:
                 return True
             left = batch
             try:
+                self._settle_there = settle or self._broker.settle
                 left = self._attempt(batch)
             finally:
                 self._put_back(batch, left)
@@ -286,12 +297,15 @@ class Settler:
         if self._lease is not None and _in_doubt(batch, self._lease, self._monotonic()):
             batch = self._still_held(batch)
         plans = [self._plan(settlement) for settlement in batch]
+        for each in plans:
+            if each.beyond is not None:
+                self._chords.keep_added(each.beyond.following)
         plans = self._not_superseded(plans, self._store(plans))
         done = [each for each in plans if each.give_back_s is None and each.bury is None]
         sends = [message for each in plans for message in each.follow_ups]
         beyond = [each.beyond for each in plans if each.beyond is not None]
-        over = self._chords.settle(beyond, sends) if beyond else ()
-        lost = self._broker.settle([each.delivery for each in done if not each.acked], sends)
+        ended = self._chords.settle(beyond, sends) if beyond else None
+        lost = self._settle_there([each.delivery for each in done if not each.acked], sends)
         if lost:
             logger.warning(
                 "%d deliveries were taken over before they were settled here (lease lost): %s",
@@ -299,8 +313,8 @@ class Settler:
                 _ids(lost),
             )
         self._put_away(plans)
-        if over:
-            self._chords.close(over)
+        if ended is not None:
+            self._chords.close(ended)
         if self._fates is not None:
             settled = [each.delivery for each in plans if each.give_back_s is None]
             self._fates.forget_marked(settled)
@@ -339,18 +353,28 @@ class Settler:
         return {delivery.receipt: delivery.token for delivery in held}
 
     def _plan(self, settlement: Settlement) -> Plan:
-        """Plan one; where that fails, the task has failed, and its neighbours go on."""
+        """Plan one; where that fails, the task has failed, and its neighbours go on.
+
+        Raises: OSError: a part of its workflow can't be read now.
+        """
         try:
             return self._planner.plan(settlement)
+        except _OUTAGES:
+            raise
         except Exception as exc:
             label = settlement.job.label if settlement.job else settlement.delivery.receipt
             logger.exception("%s: its outcome can't be settled", label)
-            failed = msgspec.structs.replace(settlement, outcome=_unsettled(exc), job=None)
+            failed = msgspec.structs.replace(settlement, outcome=_unsettled(exc))
+        # The second is without what follows from it: that may be what can't be planned.
+        for each in (failed, msgspec.structs.replace(failed, job=None)):
             try:
-                return self._planner.plan(failed)
-            except Exception:  # noqa: BLE001 - then the dead letter alone tells of it
-                bury = self._planner.burial(failed)
-                return Plan(settlement.delivery, bury=bury, acked=settlement.acked)
+                return self._planner.plan(each)
+            except _OUTAGES:
+                raise
+            except Exception as also:  # noqa: BLE001 - then the dead letter alone tells of it
+                logger.debug("%s: its failure can't be settled either: %s", label, also)
+        bury = self._planner.burial(failed)
+        return Plan(settlement.delivery, bury=bury, acked=settlement.acked)
 
     def _store(self, plans: Sequence[Plan]) -> set[str]:
         """Store the results; return the ids of those that were refused for newer ones."""

@@ -111,12 +111,15 @@ class Supervisor:
         """Whether each process of the pool runs something or was answered by the broker lately."""
         return self._warden.are_consuming(time.monotonic())
 
-    def terminate(self, task_ids: list[str]) -> None:
+    def terminate(self, task_ids: list[str], descendants: bool = False) -> None:
         """End the processes that run one of these tasks. Not on the supervisor's thread.
 
+        Args:
+            task_ids: Ids of tasks or groups.
+            descendants: Or a member of the groups, or what one of the tasks sent.
         Raises: BrokerError: it can't tell which do.
         """
-        found = self._warden.find(task_ids)
+        found = self._warden.find(task_ids, descendants=descendants)
         if found:
             self.call(lambda: self._warden.terminate(found))
 

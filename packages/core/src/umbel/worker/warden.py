@@ -63,16 +63,21 @@ class Warden:
             if not child.was_killed:
                 self._end_too_large(child)
 
-    def find(self, task_ids: Collection[str]) -> list[Found]:
+    def find(self, task_ids: Collection[str], *, descendants: bool = False) -> list[Found]:
         """Return where one of these tasks runs. Not on the supervisor's thread: it asks the broker.
 
+        Args:
+            task_ids: Ids of tasks or groups.
+            descendants: Also where a member of the groups runs, or what one of the tasks sent.
         Raises: BrokerError.
         """
         found: list[Found] = []
         for child in self._children:
             consumer = child.spec.identity.consumer
             try:
-                keys = running_among(task_ids, self._broker, consumer, child.board)
+                keys = running_among(
+                    task_ids, self._broker, consumer, child.board, descendants=descendants
+                )
             except ValueError:
                 if child in tuple(self._children):
                     raise

@@ -9,7 +9,7 @@ from umbel.builtin.memory.space import Space, open_space
 from umbel.builtin.memory.waiting import Waiter
 from umbel.clock import Clock
 from umbel.interfaces.backend import Backend, BackendCapability
-from umbel.outcomes import ChordPart, StoredResult
+from umbel.outcomes import ChordPart, ChordProgress, StoredResult
 from umbel.states import is_final
 
 
@@ -73,8 +73,13 @@ class MemoryBackend(Backend):
         with self._changed:
             self._store.chords.open(group_id, size, self._clock.monotonic(), ttl_s)
 
+    def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
+        """Say that a chord has a part more for each new id; tell whether it is open."""
+        with self._changed:
+            return self._store.chords.grow(group_id, task_ids, self._clock.monotonic(), ttl_s)
+
     def join_chord(self, parts: Sequence[ChordPart]) -> Mapping[str, Sequence[ChordPart]]:
-        """Count `parts`; returns all parts of those chords that are complete."""
+        """Count `parts`; returns all parts of those chords that are complete or aborted."""
         with self._changed:
             return self._store.chords.join(parts, self._clock.monotonic())
 
@@ -82,6 +87,11 @@ class MemoryBackend(Backend):
         """Forget the parts of chords whose body was sent."""
         with self._changed:
             self._store.chords.close(group_ids, self._clock.monotonic())
+
+    def chord_progress(self, group_ids: Sequence[str]) -> Mapping[str, ChordProgress]:
+        """Return how far chords and groups have come."""
+        with self._changed:
+            return self._store.chords.progress(group_ids, self._clock.monotonic())
 
     def close(self) -> None:
         """End waiting calls. Repeatable."""

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
 
-from umbel.builtin.sqlite.chords import close_chord, join_chord, open_chord
+from umbel.builtin.sqlite.chords import (
+    chord_progress,
+    close_chord,
+    grow_chord,
+    join_chord,
+    open_chord,
+)
 from umbel.builtin.sqlite.errors import Failures, UndoError
 from umbel.builtin.sqlite.store import Store, write_nothing
 from umbel.builtin.sqlite.urls import parse_url
@@ -15,7 +21,7 @@ from umbel.builtin.sqlite.wakeup import Wakeup
 from umbel.clock import Clock
 from umbel.errors import BackendError, BackendUnavailableError
 from umbel.interfaces.backend import Backend, BackendCapability
-from umbel.outcomes import ChordPart, StoredResult
+from umbel.outcomes import ChordPart, ChordProgress, StoredResult
 from umbel.states import is_final, order_in_rank
 
 FAILURES: Final = Failures(BackendError, BackendUnavailableError)
@@ -114,14 +120,23 @@ class SqliteBackend(Backend):
         """Say that the chord of `group_id` has `size` parts."""
         self._store.write(open_chord, group_id, size, self._clock.time(), ttl_s)
 
+    def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
+        """Say that a chord has a part more for each new id; tell whether it is open."""
+        return self._store.write(grow_chord, group_id, task_ids, self._clock.time(), ttl_s)
+
     def join_chord(self, parts: Sequence[ChordPart]) -> Mapping[str, Sequence[ChordPart]]:
-        """Count `parts`; returns all parts of those chords that are complete."""
+        """Count `parts`; returns all parts of those chords that are complete or aborted."""
         return self._store.write(join_chord, parts, self._clock.time()) if parts else {}
 
     def close_chord(self, group_ids: Sequence[str]) -> None:
         """Forget the parts of chords whose body was sent."""
         if group_ids:
             self._store.write(close_chord, group_ids, self._clock.time())
+
+    def chord_progress(self, group_ids: Sequence[str]) -> Mapping[str, ChordProgress]:
+        """Return how far chords and groups have come."""
+        now = self._clock.time()
+        return self._store.read(chord_progress, group_ids, now) if group_ids else {}
 
     def check(self) -> None:
         """Raise BackendError where the file can't be opened or written."""

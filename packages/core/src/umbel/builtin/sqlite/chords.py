@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final
 
-from umbel.outcomes import ChordPart
+from umbel.outcomes import ChordPart, ChordProgress
+from umbel.states import PROPAGATE_STATES
 
-#: Seconds for which a closed chord is known as such: what is joined later than that is alone.
+#: Seconds for which a chord is known to be closed that wasn't known before.
 _CLOSED_S: Final = 300.0
 #: Expired chords that are dropped in one transaction: more than come in, so they never pile up.
 _DROPPED: Final = 4
+#: In the place of an index: the chord has a part more for the task.
+_MORE: Final = "+"
 
 _GET = "SELECT closed, expires_at FROM chords WHERE group_id = ?"
-_SIZE = "SELECT size FROM chords WHERE group_id = ?"
+_TOTALS = "SELECT size + grown, joined FROM chords WHERE group_id = ?"
 # What is NULL here is left as it stands.
 _PUT = (
     "INSERT INTO chords (group_id, size, closed, expires_at) VALUES (?, ?, ?, ?) "
@@ -26,12 +29,23 @@ _JOIN = (
     "INSERT INTO chord_parts (group_id, task_id, place, state, ttl_s, result) "
     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
-_COUNT = "SELECT count(*) FROM chord_parts WHERE group_id = ?"
+_TELL = "INSERT INTO chord_told (group_id, place, task_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_COUNT = "UPDATE chords SET counted = counted + ?, failed = failed + ? WHERE group_id = ?"
+_GROW = "UPDATE chords SET grown = grown + ? WHERE group_id = ?"
+_CLOSE = (
+    "UPDATE chords SET closed = 1 WHERE group_id = ? AND (expires_at IS NULL OR expires_at > ?)"
+)
 _PARTS = "SELECT task_id, place, state, ttl_s, result FROM chord_parts WHERE group_id = ?"
 _FORGET = "DELETE FROM chord_parts WHERE group_id = ?"
+_FORGET_TOLD = "DELETE FROM chord_told WHERE group_id = ?"
+# What was told of it goes with it.
 _REMOVE = "DELETE FROM chords WHERE group_id = ?"
 _EXPIRED = (
     f"SELECT group_id FROM chords INDEXED BY chords_expiry WHERE expires_at <= ? LIMIT {_DROPPED}"
+)
+_PROGRESS = (
+    "SELECT size + grown, joined + counted, failed FROM chords WHERE group_id = ? "
+    "AND size NOT NULL AND (expires_at IS NULL OR expires_at > ?)"
 )
 
 
@@ -45,10 +59,25 @@ def open_chord(
     cx.execute(_PUT, (group_id, size, 0, _end(now, ttl_s)))
 
 
+def grow_chord(
+    cx: sqlite3.Connection,
+    group_id: str,
+    task_ids: Sequence[str],
+    now: float,
+    ttl_s: float | None,
+) -> bool:
+    """Say that it has a part more for each new id; tell whether it is open."""
+    if _is_closed(cx, group_id, now) or _totals(cx, group_id) is None:
+        return False
+    cx.execute(_PUT, (group_id, None, 0, _end(now, ttl_s)))
+    cx.execute(_GROW, (_tell(cx, [(group_id, _MORE, each) for each in task_ids]), group_id))
+    return True
+
+
 def join_chord(
     cx: sqlite3.Connection, parts: Sequence[ChordPart], now: float
 ) -> dict[str, list[ChordPart]]:
-    """Count `parts`; return all those of the chords that are complete."""
+    """Count `parts`; return all those of the chords that are complete or aborted."""
     _drop_expired(cx, now)
     by_group: dict[str, list[ChordPart]] = {}
     for part in parts:
@@ -57,19 +86,40 @@ def join_chord(
     for group_id, new in by_group.items():
         if _is_closed(cx, group_id, now):
             continue
-        cx.executemany(_JOIN, [_row(part) for part in new])
+        # First, since its row is where parts are counted.
         cx.execute(_PUT, (group_id, None, 0, _end(now, new[-1].ttl_s)))
-        size = cx.execute(_SIZE, (group_id,)).fetchone()[0]
-        if type(size) is int and cx.execute(_COUNT, (group_id,)).fetchone()[0] >= size:
-            found[group_id] = _parts(cx, group_id)
+        joined = [part for part in new if part.result is not None]
+        if len(joined) < len(new):
+            _count(cx, group_id, [part for part in new if part.result is None])
+        if joined:
+            cx.executemany(_JOIN, [_row(part) for part in joined])
+            totals = _totals(cx, group_id)
+            if totals and (totals[1] >= totals[0] or any(part.aborts for part in joined)):
+                found[group_id] = _parts(cx, group_id)
     return found
 
 
 def close_chord(cx: sqlite3.Connection, group_ids: Sequence[str], now: float) -> None:
     """Forget the parts, and count no more."""
     for group_id in group_ids:
-        _remove(cx, group_id)
-        cx.execute(_PUT, (group_id, None, 1, now + _CLOSED_S))
+        if cx.execute(_CLOSE, (group_id, now)).rowcount:
+            cx.execute(_FORGET, (group_id,))
+            cx.execute(_FORGET_TOLD, (group_id,))
+        else:
+            _remove(cx, group_id)
+            cx.execute(_PUT, (group_id, None, 1, now + _CLOSED_S))
+
+
+def chord_progress(
+    cx: sqlite3.Connection, group_ids: Sequence[str], now: float
+) -> dict[str, ChordProgress]:
+    """Return how far those have come that are known."""
+    found = {}
+    for group_id in group_ids:
+        row = cx.execute(_PROGRESS, (group_id, now)).fetchone()
+        if row is not None:
+            found[group_id] = ChordProgress(*row)
+    return found
 
 
 def _is_closed(cx: sqlite3.Connection, group_id: str, now: float) -> bool:
@@ -84,6 +134,25 @@ def _is_closed(cx: sqlite3.Connection, group_id: str, now: float) -> bool:
     return bool(closed)
 
 
+def _totals(cx: sqlite3.Connection, group_id: str) -> tuple[int, int] | None:
+    """Return how many parts it has, and how many of them came; None: it wasn't opened yet."""
+    row = cx.execute(_TOTALS, (group_id,)).fetchone()
+    return None if row is None or type(row[0]) is not int else (row[0], row[1])
+
+
+def _count(cx: sqlite3.Connection, group_id: str, parts: Sequence[ChordPart]) -> None:
+    """Count parts without a result."""
+    failed = [_told(part) for part in parts if part.state in PROPAGATE_STATES]
+    others = [_told(part) for part in parts if part.state not in PROPAGATE_STATES]
+    new_failed = _tell(cx, failed)
+    cx.execute(_COUNT, (new_failed + _tell(cx, others), new_failed, group_id))
+
+
+def _tell(cx: sqlite3.Connection, rows: Sequence[tuple[str, str, str]]) -> int:
+    """Remember `rows`; return how many are new."""
+    return cx.executemany(_TELL, rows).rowcount if rows else 0
+
+
 def _drop_expired(cx: sqlite3.Connection, now: float) -> None:
     for (group_id,) in cx.execute(_EXPIRED, (now,)).fetchall():
         _remove(cx, group_id)
@@ -95,8 +164,15 @@ def _remove(cx: sqlite3.Connection, group_id: str) -> None:
 
 
 def _row(part: ChordPart) -> tuple[object, ...]:
-    place = "" if part.index is None else str(part.index)
-    return part.group_id, part.task_id, place, str(part.state), part.ttl_s, part.result
+    return part.group_id, part.task_id, _place(part), str(part.state), part.ttl_s, part.result
+
+
+def _told(part: ChordPart) -> tuple[str, str, str]:
+    return part.group_id, _place(part), part.task_id
+
+
+def _place(part: ChordPart) -> str:
+    return "" if part.index is None else str(part.index)
 
 
 def _parts(cx: sqlite3.Connection, group_id: str) -> list[ChordPart]:

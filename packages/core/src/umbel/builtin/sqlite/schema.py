@@ -13,7 +13,7 @@ from umbel.builtin.sqlite.errors import UnusableFileError
 
 #: "umbl": marks the file as umbel's.
 APPLICATION_ID = 0x756D626C
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: The first one that knows RETURNING.
 OLDEST_SQLITE = (3, 35, 0)
 
@@ -50,6 +50,27 @@ _CHORDS = (
         ttl_s REAL,
         result BLOB,
         UNIQUE (group_id, task_id, place))""",
+)
+
+#: What version 4 adds to `chords`.
+_COUNTS = (
+    # grown: parts that were added since. joined: parts with a result, counted: those without one;
+    # failed is of both. They stay when the chord is closed.
+    *(
+        f"ALTER TABLE chords ADD COLUMN {name} INTEGER DEFAULT 0"
+        for name in ("grown", "joined", "counted", "failed")
+    ),
+    # A trigger, since processes of an older umbel that have the file open add parts, too.
+    """CREATE TRIGGER chord_part_joined AFTER INSERT ON chord_parts BEGIN
+        UPDATE chords SET joined = joined + 1,
+            failed = failed + (new.state IN ('FAILURE', 'REVOKED'))
+        WHERE group_id = new.group_id; END""",
+    # place: as in chord_parts, of a part without a result; '+': the chord has a part more for it.
+    """CREATE TABLE chord_told (
+        group_id TEXT, place TEXT, task_id TEXT, PRIMARY KEY (group_id, place, task_id))
+        WITHOUT ROWID""",
+    """CREATE TRIGGER chord_dropped AFTER DELETE ON chords BEGIN
+        DELETE FROM chord_told WHERE group_id = old.group_id; END""",
 )
 
 _TABLES = (
@@ -134,6 +155,7 @@ _TABLES = (
         poll_until REAL DEFAULT 0,
         PRIMARY KEY (topic, reach, port)) WITHOUT ROWID""",
     *_CHORDS,
+    *_COUNTS,
     _PAUSED,
 )
 
@@ -153,6 +175,13 @@ _UPGRADES: dict[int, tuple[str, ...]] = {
         "ALTER TABLE nodes ADD COLUMN lease_s REAL",
     ),
     2: (*_CHORDS, _PAUSED),
+    3: (
+        *_COUNTS,
+        """UPDATE chords SET joined = parts.total, failed = parts.failed FROM (
+            SELECT group_id, count(*) AS total, sum(state IN ('FAILURE', 'REVOKED')) AS failed
+            FROM chord_parts GROUP BY group_id) AS parts
+        WHERE chords.group_id = parts.group_id""",
+    ),
 }
 
 

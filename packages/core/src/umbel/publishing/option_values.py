@@ -1,0 +1,86 @@
+"""Values of options that a call is sent with, checked, and as a message has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+from umbel.clock import Clock
+from umbel.errors import DecodeError, InvalidTaskError
+from umbel.messages import MAX_PRIORITY
+from umbel.signature_forms import is_form
+from umbel.signatures import Signature
+
+
+def instant(task: str, option: str, value: Any, clock: Clock, zone: tzinfo = UTC) -> float:
+    """Return `value` as unix seconds: a number or timedelta counts from now.
+
+    A time without a zone is in `zone`.
+
+    Raises: InvalidTaskError: it is neither that nor a datetime or its ISO 8601 text.
+    """
+    if isinstance(value, timedelta):
+        return clock.time() + value.total_seconds()
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is not None else value.replace(tzinfo=zone)).timestamp()
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError as exc:
+            text = f"sending task {task!r}: {option} isn't an ISO 8601 time: {value!r:.80}"
+            raise InvalidTaskError(text) from exc
+        return instant(task, option, moment, clock, zone)
+    return clock.time() + seconds(task, option, value)
+
+
+def seconds(task: str, option: str, value: Any) -> float:
+    """Return a duration in seconds: a number or a timedelta. Raises: InvalidTaskError."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InvalidTaskError(
+            f"sending task {task!r}: {option} must be seconds, not {value!r:.80}"
+        )
+    return value
+
+
+def priority(task: str, value: Any) -> int:
+    """Return a priority. Raises: InvalidTaskError: it is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_PRIORITY:
+        raise InvalidTaskError(
+            f"sending task {task!r}: priority must be 0 to {MAX_PRIORITY}, not {value!r:.80}"
+        )
+    return value
+
+
+def json_forms(task: str, option: str, given: Any) -> list[dict[str, Any]] | None:
+    """Return signatures in Celery's JSON form; one may stand without a list.
+
+    Raises: InvalidTaskError: they are none.
+    """
+    if given is None or given in ([], ()):
+        return None
+    items = given if isinstance(given, (list, tuple)) else [given]
+    for item in items:
+        if not isinstance(item, (Signature, Mapping)):
+            raise InvalidTaskError(
+                f"sending task {task!r}: {option} must be signatures, such as other.s(), "
+                f"not {item!r:.80}"
+            )
+    return [json_form(task, option, item) for item in items]
+
+
+def json_form(task: str, option: str, item: Any) -> dict[str, Any]:
+    """Return the JSON form of a signature, as a reader of the message needs it.
+
+    Raises: InvalidTaskError: it can't be read.
+    """
+    if is_form(item):
+        whole: dict[str, Any] = item
+        return whole
+    try:
+        return Signature.from_dict(item).to_dict()
+    except DecodeError as exc:
+        raise InvalidTaskError(f"sending task {task!r}: {option} can't be read: {exc}") from exc

@@ -1,0 +1,131 @@
+"""Where the pieces of workflows are kept that are too much to travel in a message.
+
+They are kept with the coordinator, in the encoding that arguments travel in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from umbel.canvas.references import Piece, stored
+from umbel.canvas.replacing import resolved
+from umbel.errors import DecodeError, UmbelError
+from umbel.signatures import Signature
+
+if TYPE_CHECKING:
+    from umbel.interfaces.coordinator import Coordinator
+    from umbel.interfaces.serializer import Serializer
+    from umbel.settings import Settings
+
+logger = logging.getLogger("umbel.workflows")
+
+_PREFIX = "workflow:"
+#: What the keys of results begin with that the body of a chord gets.
+RESULTS_PREFIX = "results:"
+#: Seconds that a piece is kept once it has been passed on, for who is about to do so again; and
+#: results once a call has had them, for the others of a group that get them, too.
+_PASSED_ON_S, _HAD_S = 3600.0, 86400.0
+
+
+class WorkflowStore:
+    """Keeps pieces for one app.
+
+    Args:
+        conf: The app's settings.
+        coordinator: Returns this process's handle; None where there is no coordinator.
+        serializer: Returns a serializer by name or content type.
+    """
+
+    def __init__(
+        self,
+        conf: Settings,
+        coordinator: Callable[[], Coordinator | None],
+        serializer: Callable[[str], Serializer],
+    ) -> None:
+        self._coordinator, self._serializer = coordinator, serializer
+        self._writes: Serializer = serializer(conf.task_serializer)
+        self._accepted = frozenset(
+            serializer(name).content_type for name in (*conf.accept_content, conf.task_serializer)
+        )
+        self._ttl_s: float = conf.canvas_expires
+        self._max_inline: int | None = conf.canvas_max_inline
+
+    @property
+    def max_inline(self) -> int | None:
+        """How many calls may be embedded in a message; None: any, as nothing can be kept."""
+        if self._max_inline is None or self._coordinator() is None:
+            return None
+        return self._max_inline
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether there is anywhere to keep something."""
+        return self._coordinator() is not None
+
+    @property
+    def ttl_s(self) -> float:
+        """Seconds that a workflow may stand still."""
+        return self._ttl_s
+
+    def keep(self, pieces: Iterable[Piece]) -> None:
+        """Keep `pieces`; repeatable.
+
+        Raises: EncodeError: an argument can't be encoded. BackendUnavailableError.
+        """
+        for piece in pieces:
+            self.put(piece.key, piece.signature.to_dict(), ttl_s=self._ttl_s)
+
+    def load(self, signature: Signature[Any]) -> Signature[Any]:
+        """Return what a reference stands for; itself where that is gone, or it isn't one.
+
+        What can't be read is as good as gone.
+
+        Raises: BackendUnavailableError.
+        """
+        if not isinstance(signature, stored):
+            return signature
+        try:
+            found = self.get(signature.key)
+            if found is None:
+                return signature
+            # A reference that much comes after may have been too much to embed, too.
+            return self.load(resolved(signature, Signature.from_dict(found)))
+        except UmbelError as exc:
+            if isinstance(exc, OSError):
+                raise
+            logger.error("the piece %r of a workflow can't be read: %s", signature.key, exc)
+            return signature
+
+    def passed_on(self, keys: Sequence[str]) -> None:
+        """Keep pieces for a while only: what they hold has been sent on."""
+        coordinator = self._coordinator()
+        if coordinator is None or not keys:
+            return
+        names = {_PREFIX + key: key for key in keys}
+        for name, data in coordinator.get(list(names)).items():
+            are_results = names[name].startswith(RESULTS_PREFIX)
+            coordinator.put(name, data, ttl_s=_HAD_S if are_results else _PASSED_ON_S)
+
+    def put(self, key: str, value: Any, *, ttl_s: float) -> None:
+        """Keep any value that can be an argument of a task."""
+        coordinator = self._coordinator()
+        if coordinator is None:
+            raise DecodeError("there is no coordinator, so no piece of a workflow can be kept")
+        data = self._writes.content_type.encode() + b"\n" + self._writes.dumps(value)
+        coordinator.put(_PREFIX + key, data, ttl_s=ttl_s)
+
+    def get(self, key: str) -> Any:
+        """Return a value that was kept; None where it is gone. Raises: DecodeError."""
+        coordinator = self._coordinator()
+        if coordinator is None:
+            return None
+        data = coordinator.get([_PREFIX + key]).get(_PREFIX + key)
+        if data is None:
+            return None
+        content_type, _, body = data.partition(b"\n")
+        name = content_type.decode("ascii", "replace")
+        if name not in self._accepted:
+            raise DecodeError(f"a piece of a workflow is encoded as {name!r:.80}, not accepted")
+        return self._serializer(name).loads(body)
