@@ -1,7 +1,8 @@
-"""Watch the memory of a worker over many tasks: python bench/memory.py [TASKS] [WORKER OPTION …]
+"""Watch the memory of a worker: python bench/memory.py [--url URL] [TASKS] [WORKER OPTION …]
 
 Half of the tasks have a result that expires after a second, half have none. Tells the bytes that
-child and supervisor have for themselves, their descriptors, and the size of the file.
+child and supervisor have for themselves, their descriptors, and the size of the file. With a URL,
+as ``redis://127.0.0.1:6380/0``, broker and backend are there, and no file is told of.
 """
 
 from __future__ import annotations
@@ -37,10 +38,15 @@ def is_empty(project: Project) -> bool:
     return not (stats.ready or stats.held)
 
 
-def main(tasks: int, options: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Send, wait, look; so many times."""
+    place = {}
+    if arguments[:1] == ["--url"]:
+        _, url, *arguments = arguments
+        place = {"broker": url, "backend": url}
+    tasks, options = int(arguments[0]) if arguments else 200_000, arguments[1:]
     with tempfile.TemporaryDirectory() as folder:
-        project = Project(Path(folder) / "project", extra=QUIET, result_expires=1.0)
+        project = Project(Path(folder) / "project", extra=QUIET, result_expires=1.0, **place)
         try:
             watch(project, tasks, options or ["-c", "1"])
         finally:
@@ -60,11 +66,12 @@ def watch(project: Project, tasks: int, options: list[str]) -> None:
             f"{name} {own_mib(pid):.2f} MiB, {len(list(Path(f'/proc/{pid}/fd').iterdir()))} fds"
             for name, pid in pids.items()
         ]
-        size = project.database.stat().st_size / 1e6
+        file = project.database
+        size = f"  file {file.stat().st_size / 1e6:.1f} MB" if file.exists() else ""
         done = (sample + 1) * (tasks // SAMPLES)
-        print(f"{done:8} {time.monotonic() - began:7.1f} s  {'  '.join(found)}  file {size:.1f} MB")
+        print(f"{done:8} {time.monotonic() - began:7.1f} s  {'  '.join(found)}{size}")
     print("exit code", worker.stop())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, sys.argv[2:])
+    main(sys.argv[1:])

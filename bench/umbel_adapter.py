@@ -39,6 +39,7 @@ class Umbel(Adapter):
         "io": ["redis-asyncio", "redis-threads", "sqlite-asyncio", "sqlite-threads"],
         "cpu": ["redis", "sqlite"],
         "latency": ["redis", "sqlite"],
+        "canvas": ["redis", "sqlite"],
         "scale": ["redis", "sqlite"],
         "footprint": ["redis", "sqlite"],
         "payload": ["redis", "sqlite"],

@@ -5,7 +5,7 @@ import time
 
 import work
 
-from umbel import Umbel
+from umbel import Umbel, chain, chord, group
 
 URL = os.environ.get("BENCH_UMBEL_URL")
 if URL:
@@ -25,6 +25,18 @@ io = app.task(name="io")(
     work.io_async if os.environ.get("BENCH_MODE") == "asyncio" else work.io_sync
 )
 payload = app.task(name="payload")(work.payload)
+
+
+@app.task(name="total")
+def total(values):
+    return sum(values)
+
+
+@app.task(name="step")
+def step(previous, i):
+    work.noop(i)
+    return previous + 1
+
 
 TASKS = {"noop": noop, "noop_nr": noop_nr, "cpu": cpu, "io": io, "payload": payload}
 
@@ -51,3 +63,22 @@ def latency(start, count):
         out.append(time.perf_counter() - began)
         assert value == i
     return out
+
+
+def canvas_group(start, count):
+    got = group(noop.s(i) for i in range(start, start + count))().get(timeout=120)
+    assert got == list(range(start, start + count))
+    return len(got)
+
+
+def canvas_chord(start, count):
+    got = chord([noop.s(i) for i in range(start, start + count)])(total.s()).get(timeout=120)
+    assert got == sum(range(start, start + count)), got
+    return got
+
+
+def canvas_chain(start, count):
+    links = [step.s(0, start)] + [step.s(i) for i in range(start + 1, start + count)]
+    got = chain(*links)().get(timeout=120)
+    assert got == count, got
+    return got
