@@ -199,3 +199,76 @@ def test_a_lost_answer_loses_nothing_that_comes_one_by_one(redis_server, open_br
         assert names(got) == ["second"]
         assert list(broker.ack([*first, *got])) == first
         broker.close()
+
+
+def test_a_tasks_only_follow_up_is_taken_in_the_same_step(broker, redis_server, open_broker, reads):
+    other = open_broker(redis_server.url)
+    broker.join("n", "n/1", lease_s=60)
+    other.join("m", "m/1", lease_s=60)
+    broker.send([message("a")])
+    broker.settle((), [message("warm", "warm")])  # so that the server knows that script, too
+    taken = broker.receive(["q"], max_messages=10, wait_s=0)
+    waiting = Running(lambda: other.receive(["q"], max_messages=10, wait_s=60))
+    wait_for(lambda: waits_of(redis_server) == 4)
+
+    found = []
+    told = reads(
+        lambda: found.extend(
+            broker.settle_and_receive(taken, [message("b")], ["q"], max_messages=10)
+        )
+    )
+
+    lost, more = found
+    assert (lost, names(more)) == ([], ["b"])
+    assert told == 1
+    assert broker.held("n/1") == more
+    broker.settle(more, [message("c")])
+    assert names(waiting.result(30)) == ["c"]
+
+
+def test_what_waits_longer_goes_before_a_follow_up(broker):
+    broker.send([message("a"), message("b")])
+    taken = broker.receive(["q"], max_messages=1, wait_s=0)
+
+    _, more = broker.settle_and_receive(taken, [message("c")], ["q"], max_messages=1)
+
+    assert names(more) == ["b"]
+
+
+def test_a_follow_up_that_is_known_is_not_sent_again(broker):
+    broker.send([message("a"), message("b")])
+    first, second = broker.receive(["q"], max_messages=2, wait_s=0)
+
+    _, once = broker.settle_and_receive([first], [message("c")], ["q"], max_messages=5)
+    _, again = broker.settle_and_receive([second], [message("c")], ["q"], max_messages=5)
+
+    assert (names(once), again) == (["c"], [])
+
+
+def test_a_server_that_knows_no_scripts_goes_on_with_a_follow_up(redis_server, broker):
+    broker.send([message("a")])
+    taken = broker.receive(["q"], max_messages=10, wait_s=0)
+    with redis_server.client() as client:
+        client.script_flush()
+
+    lost, more = broker.settle_and_receive(taken, [message("b")], ["q"], max_messages=10)
+
+    more = more or broker.receive(["q"], max_messages=10, wait_s=10)
+    assert (lost, names(more)) == ([], ["b"])
+
+
+@pytest.mark.parametrize("answered", [0, 5, 12, 40])
+def test_a_lost_answer_loses_and_doubles_no_follow_up(redis_server, open_broker, answered):
+    with CuttingProxy(redis_server.port) as proxy:
+        broker = open_broker(redis_server.url_of(0, proxy.port))
+        broker.join("n", "n/1", lease_s=60)
+        broker.send([message("a")])
+        taken = broker.receive(["q"], max_messages=10, wait_s=0)
+        proxy.cut_after(answered=answered)
+        with pytest.raises(BrokerUnavailableError):
+            broker.settle_and_receive(taken, [message("b" * 300)], ["q"], max_messages=10)
+
+        broker.settle(taken, [message("b" * 300)])
+        assert names(broker.held("n/1")) == ["b" * 300]
+        assert broker.stats("q").ready == 0
+        broker.close()

@@ -27,7 +27,7 @@ from umbel_broker_redis.requests import Terms
 from umbel_broker_redis.sending import Sender
 from umbel_broker_redis.settling import Settler
 from umbel_broker_redis.waiting import Watch
-from umbel_redis_client import FAILED, Call, parse_url
+from umbel_redis_client import FAILED, Call, parse_url, raised
 
 #: Options that are the broker's own.
 _OWN_OPTIONS: Final = frozenset({"priority_order", "priority_steps", "queue_order_strategy"})
@@ -154,9 +154,15 @@ class RedisBroker(Manageable):
         self._touched.update(lanes)
 
     def _look_along(
-        self, lanes: Sequence[Lane], limit: int, along: Sequence[Call], takes: bool
+        self,
+        lanes: Sequence[Lane],
+        limit: int,
+        along: Sequence[Call],
+        takes: bool,
+        *,
+        at_once: bool = False,
     ) -> Look:
-        return self._look(lanes, limit if takes else 0, along)
+        return self._look(lanes, limit if takes else 0, along, at_once=at_once)
 
     def _glance(self, lanes: Sequence[Lane], limit: int, claims: bool) -> Look:
         return self._look(lanes, limit, claims=claims)
@@ -168,6 +174,7 @@ class RedisBroker(Manageable):
         along: Sequence[Call] | None = None,
         *,
         claims: bool = True,
+        at_once: bool = False,
     ) -> Look:
         delivered: list[str] = []
         if claims and self._delivered:
@@ -182,6 +189,7 @@ class RedisBroker(Manageable):
             along=along,
             delivered=delivered,
             claims=claims,
+            at_once=at_once,
         )
         for field in delivered:
             self._delivered.pop(field, None)
@@ -246,10 +254,14 @@ class RedisBroker(Manageable):
     ) -> tuple[Sequence[Delivery], Sequence[Delivery]]:
         """Settle, and in the same exchange take what is there or begin to wait for it.
 
-        In a Cluster, and where something is to be sent, it settles alone.
+        A task's only follow-up it takes itself where nothing else waits: the steps of a chain
+        need no other process to wake. In a Cluster, and where more is to be sent, it settles
+        alone.
         """
-        if follow_ups or not deliveries or self._client.is_cluster:
+        if not deliveries or self._client.is_cluster or len(follow_ups) > 1:
             return self.settle(deliveries, follow_ups), ()
+        if follow_ups:
+            return self._go_on_with(deliveries, follow_ups, queues, max_messages)
         acks = self._settler.acks(deliveries, window_s=self.once_window_s)
         lanes = self._lanes_of(queues)
         look = partial(self._look_along, lanes, max_messages)
@@ -257,6 +269,30 @@ class RedisBroker(Manageable):
             self._get_ready(queues)
             replies, taken = self._watch.settle(acks.calls(), lanes, self._consumer, look)
             lost = self._settler.lost(acks, replies)
+        except FAILED as exc:
+            self._be_unsure_of(lanes)
+            raise self._failures.told(exc) from exc
+        forget_settled(self._delivered, deliveries)
+        return lost, taken
+
+    def _go_on_with(
+        self,
+        deliveries: Sequence[Delivery],
+        follow_ups: Sequence[Message],
+        queues: Sequence[str],
+        max_messages: int,
+    ) -> tuple[Sequence[Delivery], Sequence[Delivery]]:
+        """Settle, send `follow_ups`, and take what is there, all as one step."""
+        lanes = self._lanes_of(queues)
+        look = partial(self._look_along, lanes, max_messages)
+        terms = Terms(self._now(), OnConflict.RETURN, {}, self.once_window_s)
+        try:
+            self._get_ready(queues)
+            made = self._sender.prepared(deliveries, follow_ups, at=self._clock.time(), terms=terms)
+            replies, taken = self._watch.settle(
+                [made.run.call()], lanes, self._consumer, look, at_once=True
+            )
+            lost = made.lost(raised(self._client.taught([made.run], replies))[0], terms)
         except FAILED as exc:
             self._be_unsure_of(lanes)
             raise self._failures.told(exc) from exc

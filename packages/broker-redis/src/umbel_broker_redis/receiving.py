@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from umbel.messages import Delivery
 from umbel_broker_redis.deliveries import delivery_of
@@ -151,6 +151,16 @@ class Look(NamedTuple):
     is_drained: bool
 
 
+class LookFor(Protocol):
+    """Takes what is there."""
+
+    def __call__(self, along: Sequence[Call], takes: bool, /, *, at_once: bool = False) -> Look:
+        """Do `along`, then take what is there (unless told not to), in one round trip.
+
+        With `at_once`, nobody comes between.
+        """
+
+
 class Fetcher:
     """Takes batches for one consumer."""
 
@@ -170,6 +180,7 @@ class Fetcher:
         along: Sequence[Call] | None = None,
         delivered: Sequence[str] = (),
         claims: bool = True,
+        at_once: bool = False,
     ) -> Look:
         """Take up to `limit` from `lanes`, the first one first.
 
@@ -182,13 +193,17 @@ class Fetcher:
             along: Calls to send before, in the same round trip, by one who is about to wait.
             delivered: Fields of claimed entries that `claimed` made deliveries of.
             claims: Take what was claimed, too; else it is left to a thread that waits.
+            at_once: As one step with `along`; not in a Cluster.
         Raises: ReplyError, ConnectionLostError.
         """
         waits = "" if claims else "0"
         if along is not None:
             waits = "1"
         if not self._client.is_cluster:
-            return self._fetch(lanes, limit, consumer, node, now, waits, along or (), delivered)
+            calls = along or ()
+            return self._fetch(
+                lanes, limit, consumer, node, now, waits, calls, delivered, at_once=at_once
+            )
         replies = self._client.pipeline(along or ())
         deliveries: list[Delivery] = []
         due: list[float] = []
@@ -221,6 +236,8 @@ class Fetcher:
         waits: str,
         along: Sequence[Call],
         delivered: Sequence[str],
+        *,
+        at_once: bool = False,
     ) -> Look:
         first = self._next
         self._next += limit  # also where the reply is lost: a receipt is never used again
@@ -230,7 +247,7 @@ class Fetcher:
             keys += (lane.claimed(consumer), lane.pending(consumer), lane.paused)
         args: list[str | int] = [now, limit, consumer, node, self._mark, first, waits]
         args += delivered
-        *replies, reply = self._client.run(FETCH, keys, args, along=along)
+        *replies, reply = self._client.run(FETCH, keys, args, along=along, at_once=at_once)
         due, paused, *found = reply
         deliveries: list[Delivery] = []
         for index, entries in zip(found[::2], found[1::2], strict=True):

@@ -6,7 +6,7 @@ On a single server one run does all. In a Cluster there is a run for each slot, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from umbel_broker_redis.entries import mark_of
 from umbel_broker_redis.keys import Keys, Lane
 from umbel_broker_redis.receipts import Held, by_lane
 from umbel_broker_redis.send_script import SEND
-from umbel_redis_client import Call, Client, raised
+from umbel_redis_client import Call, Client, Run, raised
 
 #: Milliseconds that a message stays known while nobody settles it, after its due time: a Celery
 #: worker that takes it from a shared queue leaves its key behind.
@@ -105,6 +105,20 @@ class Terms(NamedTuple):
     replaceable: bool = False
 
 
+class Prepared(NamedTuple):
+    """Messages to be stored, and deliveries to be dropped, as a run of the script."""
+
+    run: Run
+    drafts: Sequence[Draft]
+    held: Sequence[Held]
+    #: Deliveries whose receipt is none of this broker's.
+    foreign: list[Delivery]
+
+    def lost(self, reply: Any, terms: Terms) -> list[Delivery]:
+        """Return what wasn't held any more, going by the script's reply."""
+        return self.foreign + _told(reply, self.drafts, self.held, terms)[1]
+
+
 class _KeyTable:
     """Numbers the keys of one run."""
 
@@ -135,8 +149,7 @@ class Runner:
             ReplyError, ConnectionLostError.
         """
         held = by_lane(self._keys, acks)
-        ours = {id(delivery) for group in held for _, delivery in group.each}
-        lost = [delivery for delivery in acks if id(delivery) not in ours]
+        lost = _foreign(acks, held)
         if not self._client.is_cluster:
             known, more = self._run(drafts, held, terms)
             return known, lost + more
@@ -152,9 +165,19 @@ class Runner:
             lost += more
         return known, lost
 
+    def prepared(self, drafts: Sequence[Draft], terms: Terms, acks: Sequence[Delivery]) -> Prepared:
+        """Return what `run` would do on a single server, to be done along with other things."""
+        held = by_lane(self._keys, acks)
+        return Prepared(self._script_run(drafts, held, terms), drafts, held, _foreign(acks, held))
+
     def _run(
         self, drafts: Sequence[Draft], held: Sequence[Held], terms: Terms
     ) -> tuple[list[str], list[Delivery]]:
+        run = self._script_run(drafts, held, terms)
+        reply = self._client.eval(run.script, run.keys, run.args)
+        return _told(reply, drafts, held, terms)
+
+    def _script_run(self, drafts: Sequence[Draft], held: Sequence[Held], terms: Terms) -> Run:
         table = _KeyTable()
         once = terms.on_conflict is not None
         request = _Request(
@@ -167,16 +190,7 @@ class Runner:
             bounds=self._bounds(drafts, terms.bounds, table),
             acks=[self._acks(group, table) for group in held],
         )
-        data = msgspec.msgpack.encode(request)
-        word, *details = self._client.eval(SEND, table.all(), (data,))
-        if word == b"full":
-            queue = details[0].decode()
-            raise QueueFullError.no_room(queue, terms.bounds[queue], details[1])
-        known = [drafts[index].message.id for index in details[0]]
-        if word != b"sent":
-            raise AlreadySentError(known)
-        lost = zip(details[1][::2], details[1][1::2], strict=True)
-        return known, [held[group].each[index][1] for group, index in lost]
+        return Run(SEND, table.all(), (msgspec.msgpack.encode(request),))
 
     def _item(self, draft: Draft, table: _KeyTable, *, once: bool) -> _Item:
         message, lane = draft.message, draft.lane
@@ -240,6 +254,27 @@ class Runner:
         for lane in lanes:
             calls += [Call.of("LLEN", lane.ready), Call.of("ZCARD", lane.delayed)]
         return sum(raised(self._client.pipeline(calls)))
+
+
+def _told(
+    reply: Any, drafts: Sequence[Draft], held: Sequence[Held], terms: Terms
+) -> tuple[list[str], list[Delivery]]:
+    """Return what the script's reply tells: see `Runner.run`."""
+    word, *details = reply
+    if word == b"full":
+        queue = details[0].decode()
+        raise QueueFullError.no_room(queue, terms.bounds[queue], details[1])
+    known = [drafts[index].message.id for index in details[0]]
+    if word != b"sent":
+        raise AlreadySentError(known)
+    lost = zip(details[1][::2], details[1][1::2], strict=True)
+    return known, [held[group].each[index][1] for group, index in lost]
+
+
+def _foreign(deliveries: Sequence[Delivery], held: Sequence[Held]) -> list[Delivery]:
+    """Return those whose receipt is none of this broker's."""
+    ours = {id(delivery) for group in held for _, delivery in group.each}
+    return [delivery for delivery in deliveries if id(delivery) not in ours]
 
 
 def _by_slot(drafts: Sequence[Draft]) -> list[list[Draft]]:

@@ -12,7 +12,7 @@ from umbel.messages import Delivery, Message, OnConflict
 from umbel_broker_redis.bindings import Bindings
 from umbel_broker_redis.envelope import Codec
 from umbel_broker_redis.keys import STEP_OF, Keys
-from umbel_broker_redis.requests import Draft, Runner, Terms
+from umbel_broker_redis.requests import Draft, Prepared, Runner, Terms
 from umbel_redis_client import Call, Client, ConnectionLostError, pack, raised
 
 #: Messages that a handle remembers to be in doubt, and their bytes.
@@ -96,6 +96,18 @@ class Sender:
         terms = Terms(now, OnConflict.RETURN, {}, window_s)
         _, lost = self._runner.run(self._distinct(follow_ups, at), terms, deliveries)
         return lost
+
+    def prepared(
+        self,
+        deliveries: Sequence[Delivery],
+        follow_ups: Sequence[Message],
+        *,
+        at: float,
+        terms: Terms,
+    ) -> Prepared:
+        """Return what `settle` does on a single server, to be done along with other things."""
+        self._bindings.tell(follow_ups)
+        return self._runner.prepared(self._distinct(follow_ups, at), terms, deliveries)
 
     def _distinct(self, messages: Iterable[Message], at: float) -> list[Draft]:
         """Return drafts of `messages`; of those that are the same, of the first."""

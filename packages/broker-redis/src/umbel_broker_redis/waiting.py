@@ -27,7 +27,7 @@ from umbel_broker_redis.known import Known, paced
 from umbel_broker_redis.lines import Lines
 from umbel_broker_redis.lingering import Lingering
 from umbel_broker_redis.links import Bell, Link
-from umbel_broker_redis.receiving import Look
+from umbel_broker_redis.receiving import Look, LookFor
 from umbel_redis_client import Call, Client, Connection, ConnectionLostError, ReplyError, pack
 
 #: Longest that Redis is asked to block, in seconds; well within a lease.
@@ -54,8 +54,6 @@ _MASTER_EVERY_S: Final = 2.0
 
 logger = logging.getLogger("umbel.redis")
 
-#: Sends calls, then takes what is there, in one round trip; False: takes nothing.
-LookFor = Callable[[Sequence[Call], bool], Look]
 #: Makes a delivery of an entry that was claimed.
 Deliver = Callable[[Lane, bytes], Delivery]
 
@@ -113,11 +111,18 @@ class Watch:
             self._turn.release()
 
     def settle(
-        self, calls: Sequence[Call], lanes: tuple[Lane, ...], consumer: str, look: LookFor
+        self,
+        calls: Sequence[Call],
+        lanes: tuple[Lane, ...],
+        consumer: str,
+        look: LookFor,
+        *,
+        at_once: bool = False,
     ) -> tuple[list[Any], list[Delivery]]:
         """Send `calls`, and in the same exchange take what is there, or begin to wait for it.
 
-        Not for a Cluster. `lanes`, `consumer`, `look` and errors: as `wait`.
+        Not for a Cluster. `lanes`, `consumer`, `look` and errors: as `wait`. With `at_once` it
+        takes, and what `calls` make ready, nobody else takes before.
 
         Returns: The replies, and what was taken.
         """
@@ -128,9 +133,9 @@ class Watch:
             self._lingering.is_on = False
             self._turn_to(lanes)
             self._last_look = look
-            link = self._link_of_last(lanes)
+            link = None if at_once else self._link_of_last(lanes)
             if link is None:
-                found = self._look(lanes, along=calls)
+                found = self._look(lanes, along=calls, at_once=at_once)
                 return found.replies[: len(calls)], found.deliveries
             block_s = min(paced(BLOCK_S, lanes), _LONGEST_S)
             replies = link.begin(link.lane.claimed(consumer), block_s, calls)
@@ -240,7 +245,12 @@ class Watch:
         return self._look(lanes, takes=takes).deliveries
 
     def _look(
-        self, lanes: tuple[Lane, ...], *, takes: bool = True, along: Sequence[Call] = ()
+        self,
+        lanes: tuple[Lane, ...],
+        *,
+        takes: bool = True,
+        along: Sequence[Call] = (),
+        at_once: bool = False,
     ) -> Look:
         """End all waits in Redis and take what is there, in one round trip, after `along`."""
         look = self._last_look
@@ -249,7 +259,7 @@ class Watch:
         ends = [
             Call(link.lane.ready.encode(), pack(("CLIENT", "UNBLOCK", link.id))) for link in waiting
         ]
-        found = look([*along, *ends], takes)
+        found = look([*along, *ends], takes, at_once=at_once and not ends)
         for link in waiting:
             link.is_ending = True
         ended = zip(waiting, found.replies[len(along) :], strict=True)
