@@ -7,7 +7,6 @@ import json
 import pytest
 from chord_keys import celerys_keys, key, part, tuple_of
 
-from umbel.errors import BackendError
 from umbel.ids import new_id
 from umbel.outcomes import ChordPart
 
@@ -238,12 +237,14 @@ def test_key_of_a_saved_header_that_is_no_text_is_logged_and_passed_over(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_part_that_nobody_can_read_is_an_error(backend, server, group):
+def test_part_that_nobody_can_read_has_failed(backend, server, group):
     backend.open_chord(group, 2, ttl_s=3600.0)
     server.zadd(key(group, ".j"), {b"\x80\x04pickled": 1})
 
-    with pytest.raises(BackendError, match="pickled"):
-        backend.join_chord([part(group, 0)])
+    _, unreadable = backend.join_chord([part(group, 0)])[group]
+
+    assert (unreadable.index, unreadable.state) == (1, "FAILURE")
+    assert "pickled" in json.loads(unreadable.result)["exc_message"][0]
 
 
 def test_keys_of_a_chord_are_in_one_slot_of_a_cluster(redis_cluster, open_backend, group):

@@ -146,6 +146,17 @@ def test_can_01_what_is_no_signature_is_refused(raw, text):
         Signature.from_dict(raw)
 
 
+def test_can_02_what_no_signature_can_be_made_of_is_refused(app):
+    @app.task(name="proj.mine")
+    def mine(): ...
+
+    for make in (signature, maybe_signature):
+        with pytest.raises(InvalidTaskError, match="not of 5"):
+            make(5)
+    with pytest.raises(DecodeError, match=r"not Task; task.s\(\) makes one"):
+        add.link(mine)
+
+
 def test_signatures_are_equal_by_value_and_have_no_hash(app):
     @app.task(name="proj.mine")
     def mine(): ...

@@ -102,7 +102,7 @@ def test_random_workflows_come_to_what_they_must_while_processes_are_killed(
     try:
         trial.send()
         nodes = [trial.project.worker("-c", "2", "-l", "CRITICAL", wait=False) for _ in range(2)]
-        kills = _kill_until(trial.is_over, nodes, _patience_s(len(seeds) * 10), every_s=_OFTEN_S)
+        kills = _kill_until(trial.is_over, nodes, _PATIENCE_S + len(seeds) / 10, every_s=_OFTEN_S)
 
         assert kills > 0
         assert not (found := trial.differences(is_once=False)), found

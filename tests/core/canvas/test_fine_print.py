@@ -108,6 +108,17 @@ def test_can_11_arguments_of_a_chord_are_for_its_header(run, s):
     assert run(chord([s("same", 1)], s("same", "x")), 0) == [[[0, 1]], "x"]
 
 
+def test_can_11_options_of_polling_say_nothing(flows, s):
+    made = chord([s("add", 1)], s("total")).bound_to(flows)
+
+    for result in (
+        made(interval=1, max_retries=3),
+        made.apply_async(interval=1, max_retries=3),
+        chord([s("add", 1)], s("total"), interval=1, max_retries=3).bound_to(flows).delay(),
+    ):
+        assert result.id is not None
+
+
 @pytest.mark.parametrize("make", [chain, group, lambda *all_: chord(all_, Signature("same"))])
 def test_forms_of_celery_with_arguments_of_their_own_are_read(make, flows, calls):
     form = make(Signature("same", (2,)), Signature("same", (3,))).to_dict()

@@ -139,6 +139,7 @@ def test_can_22_outside_of_a_chord_it_is_an_error(app, run):
     [
         (sig("add", chord=sig("same").to_dict()), "part of a chord already"),
         (group(), "an empty group can't be added to a chord"),
+        (sig("add", quue="slow"), "no option .quue."),
     ],
 )
 def test_can_22_what_cannot_be_added_is_refused(run, app, added, why):

@@ -78,6 +78,7 @@ SHAPES = {
         [[[2, 3]]],
     ),
     "chain in a group": (lambda: group(chain(add(1), add(1)), group(add(5))), [2, 5]),
+    "empty group": (group, []),
     "empty group at the end of a chain": (lambda: chain(add(1), group()), 1),
     "another one that is replaced": (lambda: replaced_by(replaced_by(chain(add(1), add(1)))), 2),
     "one that is replaced at the end": (lambda: chain(add(1), replaced_inside(add(7))), 8),
@@ -203,8 +204,8 @@ def test_cfp_19_rest_of_the_chain_keeps_its_ids(app, umbel_queue):
     "sig,why",
     [
         (chain(), "empty chain"),
-        (group(), "empty group"),
         (chain(group()), "empty chain"),
+        (chain(add(1), add(2, quue="slow")), "no option 'quue'"),
         (add(1, chord=same()), "part of a chord already"),
         (chain(add(1), add(1, chord=same())), "part of a chord already"),
     ],

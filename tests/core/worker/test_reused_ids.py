@@ -53,3 +53,17 @@ def test_its_result_takes_the_place_of_one_from_more_deliveries(
     umbel_queue.drain()
 
     assert again.get(timeout=1) == "SECOND"
+
+
+def test_chunks_of_it_run_though_those_of_the_earlier_one_are_known_still(
+    umbel_app: Umbel, umbel_clock: FakeClock, umbel_queue: TaskQueue
+) -> None:
+    ran: list[str] = []
+    work = umbel_app.task(name="work")(ran.append)
+    for text in ("first", "second"):
+        kwargs = {"task": work.s().to_dict(), "it": [[text], [text]], "n": 1}
+        umbel_app.send_task("celery.chunks", (), kwargs, task_id="nightly", on_conflict="replace")
+        umbel_queue.drain()
+        umbel_clock.advance(1)
+
+    assert ran == ["first", "first", "second", "second"]

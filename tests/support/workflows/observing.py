@@ -132,6 +132,8 @@ def _of_leaf(leaf: Leaf, document: ResultDocument | None) -> Iterator[str]:
         if not leaf.is_quiet:
             yield f"nothing is stored, it should be {leaf.outcome!r}"
         return
+    if leaf.is_quiet and document.status == "RETRY":
+        return  # what replaced the task wants no result stored
     match leaf.outcome:
         case Value(value):
             if document.status != "SUCCESS" or document.result != value:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import repeat
 from math import inf
 from typing import Any
 
 import msgspec
 
-from umbel.errors import BackendError
 from umbel.outcomes import ChordPart, ChordProgress
-from umbel.states import PROPAGATE_STATES
+from umbel.states import FAILURE, PROPAGATE_STATES
 from umbel_backend_redis.chord_scripts import CLOSE, GROW, JOIN, OPEN, PROGRESS
 from umbel_backend_redis.keys import Keys
 from umbel_backend_redis.saved_groups import fold
@@ -33,6 +33,9 @@ _CLAIM = "umbel"
 #: Seconds for which a claim lasts, as Celery has it with its default join timeout, and for which a
 #: chord is known to be over.
 _CLAIM_S, _OVER_S = 6, 300
+
+#: In the place of the id of a part that can't be read.
+_UNKNOWN = "unknown"
 
 #: ``[1, "task id", "STATE", result]``, which is taken as it stands.
 _TEXT = rb'"((?:[^"\\]|\\.)*)"'
@@ -69,8 +72,7 @@ def join_chord(
 
     Args:
         in_order: Of a chord without any part yet, keep the parts in their order.
-    Raises: ReplyError, ConnectionLostError: unknown what was counted. BackendError: a part that
-        somebody else counted can't be read.
+    Raises: ReplyError, ConnectionLostError: unknown what was counted.
     """
     groups: dict[str, list[ChordPart]] = {}
     for part in parts:
@@ -139,16 +141,21 @@ def _parts(group_id: str, reply: list[Any]) -> list[ChordPart]:
 
 
 def _part(group_id: str, member: bytes, score: float) -> ChordPart:
-    found = _MEMBER.fullmatch(member)
-    if found is None:
-        raise BackendError(
-            f"a part of the chord {group_id!r} isn't JSON as umbel and Celery write it: "
-            f"{member!r:.200}"
-        )
+    """Read a part; one that can't be read, as somebody else wrote it, has failed."""
+    task_id, state, result = _UNKNOWN, str(FAILURE), b""
+    if (found := _MEMBER.fullmatch(member)) is not None:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            task_id = msgspec.json.decode(b'"%b"' % found[1], type=str)
+            state = msgspec.json.decode(b'"%b"' % found[2], type=str)
+            result = found[3]
+    if not result:
+        text = f"a part of the chord isn't JSON as umbel and Celery write it: {member!r:.200}"
+        fields = {"exc_type": "DecodeError", "exc_message": [text], "exc_module": "umbel.errors"}
+        state, result = str(FAILURE), msgspec.json.encode(fields)
     return ChordPart(
         group_id=group_id,
         index=None if score == inf else int(score),
-        task_id=msgspec.json.decode(b'"%b"' % found[1], type=str),
-        state=msgspec.json.decode(b'"%b"' % found[2], type=str),
-        result=found[3],
+        task_id=task_id,
+        state=state,
+        result=result,
     )

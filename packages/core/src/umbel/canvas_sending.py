@@ -19,6 +19,7 @@ from umbel.results.converted import ConvertedResult
 from umbel.results.tuples import result_from_tuple
 from umbel.sender import Call
 from umbel.signatures import Signature
+from umbel.workflow_options import check_options
 from umbel.workflow_store import WorkflowStore
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class CanvasSending:
         if self.conf.task_always_eager:
             return self.run_signature_locally(signature, args, kwargs, options, throw=None)
         wanted = signature.clone(args, kwargs, **options)
+        check_options(wanted)
         if kind_of(wanted) is None:
             return self.send_call(self._call_of(wanted))
         fresh: set[str] = set()
@@ -140,6 +142,7 @@ class CanvasSending:
                 ``task_eager_propagates`` says.
         """
         wanted = signature.clone(args, kwargs, **options)
+        check_options(wanted)
         if isinstance(wanted, chunks):
             wanted = wanted.group()
         if kind_of(wanted) is None:

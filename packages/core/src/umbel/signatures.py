@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
-from umbel.errors import DecodeError
+from umbel.errors import DecodeError, InvalidTaskError
 from umbel.readonly import ReadOnlyDict
 from umbel.sendable import R_co, Sendable, SignatureSender
 from umbel.signature_forms import HOLDERS, OWN_KEYS, listed
@@ -240,7 +240,8 @@ class Signature(Sendable[R_co], Stampable):
         if isinstance(raw, Signature):
             return raw
         if type(raw) is not dict and not isinstance(raw, Mapping):
-            raise DecodeError(f"a signature must be an object, not {raw.__class__.__name__}")
+            hint = "; task.s() makes one of a task" if hasattr(raw, "signature") else ""
+            raise DecodeError(f"a signature must be an object, not {raw.__class__.__name__}{hint}")
         task, args = raw.get("task"), raw.get("args")
         kwargs, options, kind = raw.get("kwargs"), raw.get("options"), raw.get("subtask_type")
         if not isinstance(task, str) or not task:
@@ -345,12 +346,17 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
         varies: A task, its name, a signature (a copy is made), or the JSON form of one.
         *args: As of `Signature`, for a task or name.
         **kwargs: As of `Signature`, for a task or name; `app` for all.
+    Raises: InvalidTaskError: `varies` is none of these. DecodeError: the form can't be read.
     """
     if isinstance(varies, (Signature, Mapping)):
         read = Signature.from_dict(varies)
         return read if kwargs.get("app") is None else read.bound_to(kwargs["app"])
     if isinstance(varies, str):
         return Signature(varies, *args, **kwargs)
+    if not hasattr(varies, "signature"):
+        raise InvalidTaskError(
+            f"a signature is made of a task, its name or the JSON form of one, not of {varies!r:.80}"
+        )
     app = kwargs.pop("app", None)
     made: Signature[Any] = varies.signature(*args, **kwargs)
     return made if app is None else made.bound_to(app)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from umbel.canvas.primitives import chain
 from umbel.canvas.references import Piece, stored
 from umbel.canvas.replacing import resolved
 from umbel.errors import DecodeError, UmbelError
@@ -91,12 +92,22 @@ class WorkflowStore:
             if found is None:
                 return signature
             # A reference that much comes after may have been too much to embed, too.
-            return self.load(resolved(signature, Signature.from_dict(found)))
+            return self._begun(self.load(resolved(signature, Signature.from_dict(found))))
         except UmbelError as exc:
             if isinstance(exc, OSError):
                 raise
             logger.error("the piece %r of a workflow can't be read: %s", signature.key, exc)
             return signature
+
+    def _begun(self, signature: Signature[Any]) -> Signature[Any]:
+        """Return `signature`; a chain that begins with a reference with what that stands for."""
+        if not isinstance(signature, chain) or not signature.tasks:
+            return signature
+        first, *rest = signature.tasks
+        if not isinstance(first, stored):
+            return signature
+        steps = chain([self.load(first), *rest], **signature.options)
+        return steps.with_extra(**signature.extra)
 
     def passed_on(self, keys: Sequence[str]) -> None:
         """Keep pieces for a while only: what they hold has been sent on."""

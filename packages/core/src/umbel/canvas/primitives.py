@@ -246,6 +246,18 @@ class chord(Composed):  # noqa: N801 - Celery's name
         called = self if body is None else self._with(body=_signature_of(body))
         return called.apply_async(**options)
 
+    def apply_async(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        interval: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send it; see `Signature.apply_async`. `interval` and `max_retries` say nothing here."""
+        return super().apply_async(args, kwargs, **options)
+
     def link(self, callback: Any) -> Self:
         """Return a copy whose body has `callback` called with its result."""
         return self._with(body=self._body().link(callback))

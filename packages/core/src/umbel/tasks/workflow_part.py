@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from umbel.canvas.additions import addition, additions_in
-from umbel.canvas.replacing import check_loose, replacement
+from umbel.canvas.primitives import group
+from umbel.canvas.replacing import as_chord, check_loose, is_empty, replacement
 from umbel.errors import BackendError, InvalidTaskError, Replace
 from umbel.requests import Request, current_children, current_request
 from umbel.signatures import Signature
 from umbel.tasks.definition import TaskDefinition
+from umbel.workflow_options import check_options
 
 
 class WorkflowPart(TaskDefinition):
@@ -26,8 +28,8 @@ class WorkflowPart(TaskDefinition):
             sig: A signature of any kind.
         Raises:
             Replace: always, unless `on_replace` does something else.
-            InvalidTaskError: `sig` is a part of a chord already, or calls nothing; nobody sent
-                the task, so that there is nothing to replace.
+            InvalidTaskError: `sig` is a part of a chord already, calls nothing, or has an option
+                that no send has; nobody sent the task, so that there is nothing to replace.
         """
         request = current_request()
         if request.called_directly or request.id is None:
@@ -36,6 +38,9 @@ class WorkflowPart(TaskDefinition):
                 f"{sig!r:.80} instead"
             )
         sig = Signature.from_dict(sig)
+        if isinstance(sig, group) and is_empty(sig):
+            sig = as_chord(sig)  # it stands for a list, too: the empty one
+        check_options(sig)
         check_loose(sig, "replace a task")
         return self.on_replace(replacement(sig, request))
 
@@ -58,15 +63,15 @@ class WorkflowPart(TaskDefinition):
                 this sends it, or the chord is never over.
         Returns: Its result, or the signature.
         Raises:
-            InvalidTaskError: the task is a part of no chord, or `sig` is a part of one already
-                or calls nothing.
+            InvalidTaskError: the task is a part of no chord, or `sig` is a part of one already,
+                calls nothing or has an option that no send has.
             BackendError: `lazy`, and parts can't be counted now.
         """
         request, children = current_request(), current_children()
         known: list[Any] = [] if children is None else children
-        added = addition(
-            Signature.from_dict(sig), request, len(additions_in(known)), is_sent=not lazy
-        )
+        sig = Signature.from_dict(sig)
+        check_options(sig)
+        added = addition(sig, request, len(additions_in(known)), is_sent=not lazy)
         if lazy and not request.is_eager:
             self._grow_now(request, added.task_id)
         known.append(added)
