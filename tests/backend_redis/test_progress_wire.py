@@ -164,3 +164,13 @@ def test_parts_of_chords_and_of_groups_are_joined_in_one_round_trip(backend, ser
     # Of these, one tells of the statistics.
     assert server.info("stats")["total_reads_processed"] - before == 2
     assert progress(backend, group) == ChordProgress(size=9, done=3, failed=0)
+
+
+def test_closed_chord_is_known_for_a_day_at_most(backend, server, group):
+    other = new_id()
+    backend.open_chord(group, 2, ttl_s=30 * 86_400.0)
+    backend.open_chord(other, 2, ttl_s=3600.0)
+    backend.close_chord([group, other])
+
+    assert 86_390 < server.ttl(key(group, ".u")) <= 86_400
+    assert 3590 < server.ttl(key(other, ".u")) <= 3600

@@ -121,7 +121,7 @@ return {0, redis.call('LRANGE', joined, 0, -1), saved}
 """
 )
 
-# ARGV: how long the claim says so (s).
+# ARGV: how long the claim says so (s), how long it is known at most (ms).
 CLOSE = Script(
     _KEYS
     + """
@@ -130,6 +130,8 @@ if redis.call('EXISTS', told) == 1 then
     local total, more = redis.call('GET', size), redis.call('GET', added)
     if total then redis.call('HSET', told, 'size', total) end
     if more then redis.call('HSET', told, 'added', more) end
+    local left = redis.call('PTTL', told)
+    if left < 0 or left > tonumber(ARGV[2]) then redis.call('PEXPIRE', told, ARGV[2]) end
 end
 redis.call('DEL', size, joined, done, added, once)
 redis.call('SET', claim, 'done', 'EX', ARGV[1])

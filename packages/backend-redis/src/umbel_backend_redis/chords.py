@@ -33,6 +33,8 @@ _CLAIM = "umbel"
 #: Seconds for which a claim lasts, as Celery has it with its default join timeout, and for which a
 #: chord is known to be over.
 _CLAIM_S, _OVER_S = 6, 300
+#: Milliseconds for which the progress of one that is over is known, at most.
+_KNOWN_MS = 86_400_000
 
 #: In the place of the id of a part that can't be read.
 _UNKNOWN = "unknown"
@@ -96,7 +98,8 @@ def join_chord(
 
 def close_chord(client: Client, keys: Keys, group_ids: Sequence[str]) -> None:
     """Forget the parts, and count no more. Raises: ReplyError, ConnectionLostError."""
-    raised(client.scripts(CLOSE, [(keys.chord(each), [_OVER_S]) for each in group_ids]))
+    args = [_OVER_S, _KNOWN_MS]
+    raised(client.scripts(CLOSE, [(keys.chord(each), args) for each in group_ids]))
 
 
 def chord_progress(

@@ -9,7 +9,6 @@ from umbel.canvas.expansion import Expansion
 from umbel.canvas.forms import kind_of
 from umbel.canvas.freezing import Freezer
 from umbel.canvas.iterations import chunks
-from umbel.canvas.lineages import shortened
 from umbel.canvas.options import COUNTED
 from umbel.errors import BackendError
 from umbel.interfaces.backend import BackendCapability
@@ -113,7 +112,7 @@ class CanvasSending:
         if children is not None and wanted.options.get("add_to_parent", True):
             parent = self.tasks.resolve(current_request().task or "")
             if parent is None or parent.trail:
-                children.append(shortened(result))
+                children += expansion.begun
         return result_from_tuple(result, self.results, make=self._maker(expansion))
 
     def freeze_signature(self, signature: Signature[Any]) -> tuple[Signature[Any], Any]:

@@ -72,3 +72,16 @@ def test_chord_that_nobody_opened_is_known_to_be_over_for_a_while():
     clock.advance(61)
     backend.open_chord("other", 1, ttl_s=60.0)
     assert len(space.results.chords._chords) == 1
+
+
+def test_a_chord_that_is_over_is_known_for_a_day():
+    clock, space = FakeClock(), Space()
+    backend = MemoryBackend(space, clock)
+    for group in ("over", "open"):
+        backend.open_chord(group, 2, ttl_s=30 * 86_400.0)
+    backend.close_chord(["over"])
+    clock.advance("23h")
+    assert set(backend.chord_progress(["over", "open"])) == {"over", "open"}
+    clock.advance("2h")
+
+    assert set(backend.chord_progress(["over", "open"])) == {"open"}

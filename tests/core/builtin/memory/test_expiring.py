@@ -103,3 +103,17 @@ def test_it_behaves_as_a_plain_dictionary_with_times(steps):
         assert dict(items.items(now)) == {name: entry[0] for name, entry in model.items()}
     items.sweep(now)
     assert len(items) == len(model)
+
+
+def test_shortened_item_goes_when_it_is_told_to():
+    items: ExpiringMap[int] = ExpiringMap()
+    items.put("long", 1, 0.0, 100.0)
+    items.put("ever", 2, 0.0)
+    items.put("soon", 3, 0.0, 1.0)
+    for key in ("long", "ever", "soon"):
+        items.shorten(key, 5.0)
+
+    assert dict(items.items(0.5)) == {"long": 1, "ever": 2, "soon": 3}
+    assert dict(items.items(1.5)) == {"long": 1, "ever": 2}
+    assert items.sweep(5.0) == 3
+    assert len(items) == 0

@@ -142,3 +142,14 @@ def test_chord_that_is_over_stays_over(backend, clock, after_s):
 
     assert backend.join_chord([chord_part("group", 1)]) == {}
     assert backend.grow_chord("group", ["more"], ttl_s=60.0) is False
+
+
+def test_a_chord_that_is_over_is_known_for_a_day(backend, clock):
+    for group in ("over", "open"):
+        backend.open_chord(group, 2, ttl_s=30 * 86_400.0)
+    backend.close_chord(["over"])
+    clock.advance("23h")
+    assert set(backend.chord_progress(["over", "open"])) == {"over", "open"}
+    clock.advance("2h")
+
+    assert set(backend.chord_progress(["over", "open"])) == {"open"}

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from umbel.canvas.beginnings import beginnings
 from umbel.canvas.forms import (
     body_of,
     chain_of,
@@ -63,8 +64,10 @@ class Expansion:
         self.chords: list[ChordSize] = []
         #: To be kept before that.
         self.pieces: list[Piece] = []
-        #: Of what was added.
+        #: Of what was added, each of what it ends with.
         self.results: list[ResultTuple] = []
+        #: … and of what it begins with.
+        self.begun: list[ResultTuple] = []
 
     def add(
         self, signature: Signature[Any], args: Sequence[Any], place: str, chain: Sequence[Any] = ()
@@ -89,6 +92,7 @@ class Expansion:
             # Only one of them would run, and who waits for the other would wait for ever.
             raise InvalidTaskError(_twice(given))
         self.results.append(result)
+        self.begun += beginnings(frozen)
         self._begin(frozen, place)
 
     def _begin(self, signature: Signature[Any], place: str) -> None:

@@ -153,7 +153,7 @@ class Backend(ABC):
     def close_chord(self, group_ids: Sequence[str]) -> None:
         """Forget the parts of chords whose body was sent: what is joined later counts no more.
 
-        `chord_progress` knows them until their time is over all the same.
+        `chord_progress` knows them until their time is over all the same, or for a day.
         """
         self._need(BackendCapability.CHORD)
 

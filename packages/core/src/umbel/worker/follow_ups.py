@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from umbel.canvas.additions import Addition
 from umbel.canvas.expansion import ChordSize, Expansion
-from umbel.canvas.lineages import shortened
 from umbel.canvas.options import RESULTS
 from umbel.canvas.references import Piece, stored
 from umbel.canvas.replacing import replacement
@@ -94,7 +93,7 @@ def follow_ups(job: Job, outcome: Outcome, host: Host) -> FollowUps:
             return FollowUps(
                 messages_of(expansion, request, host),
                 expansion.chords,
-                [shortened(each) for each in expansion.results],
+                expansion.begun,
                 expansion.pieces,
                 (*passed_on, *had, *(() if grown is None else (grown.key,))),
                 grown,

@@ -11,6 +11,8 @@ from umbel.states import PROPAGATE_STATES
 
 #: Seconds for which a chord is known to be closed that wasn't known before.
 _CLOSED_S = 300.0
+#: Seconds for which one is known, at most, that is over.
+_OVER_S = 86_400.0
 
 
 class _Chord:
@@ -96,6 +98,8 @@ class ChordStore:
             if chord is None:
                 chord = _Chord()
                 self._keep(group_id, chord, now, _CLOSED_S)
+            else:
+                self._chords.shorten(group_id, now + _OVER_S)
             chord.is_closed = True
             chord.parts.clear()
             chord.counted.clear()

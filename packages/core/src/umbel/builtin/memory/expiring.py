@@ -58,6 +58,14 @@ class ExpiringMap(Generic[V]):
         """Set the value of a key that is there; its expiry stays."""
         self._items[key].value = value
 
+    def shorten(self, key: str, expires_at: float) -> None:
+        """Let a key that is there expire no later than that."""
+        item = self._items[key]
+        item.expires_at = min(item.expires_at, expires_at)
+        if item.expires_at < item.listed_at:
+            item.listed_at = item.expires_at
+            heappush(self._heap, (item.expires_at, key))
+
     def pop(self, key: str, now: float) -> V | None:
         """Drop `key`; return its value, or None where there is none or it is expired."""
         item = self._items.pop(key, None)

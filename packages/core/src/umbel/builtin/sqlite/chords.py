@@ -12,6 +12,8 @@ from umbel.states import PROPAGATE_STATES
 
 #: Seconds for which a chord is known to be closed that wasn't known before.
 _CLOSED_S: Final = 300.0
+#: Seconds for which one is known, at most, that is over.
+_OVER_S: Final = 86_400.0
 #: Expired chords that are dropped in one transaction: more than come in, so they never pile up.
 _DROPPED: Final = 4
 #: In the place of an index: the chord has a part more for the task.
@@ -33,7 +35,8 @@ _TELL = "INSERT INTO chord_told (group_id, place, task_id) VALUES (?, ?, ?) ON C
 _COUNT = "UPDATE chords SET counted = counted + ?, failed = failed + ? WHERE group_id = ?"
 _GROW = "UPDATE chords SET grown = grown + ? WHERE group_id = ?"
 _CLOSE = (
-    "UPDATE chords SET closed = 1 WHERE group_id = ? AND (expires_at IS NULL OR expires_at > ?)"
+    "UPDATE chords SET closed = 1, expires_at = min(coalesce(expires_at, ?2), ?2) "
+    "WHERE group_id = ?1 AND (expires_at IS NULL OR expires_at > ?3)"
 )
 _PARTS = "SELECT task_id, place, state, ttl_s, result FROM chord_parts WHERE group_id = ?"
 _FORGET = "DELETE FROM chord_parts WHERE group_id = ?"
@@ -102,7 +105,7 @@ def join_chord(
 def close_chord(cx: sqlite3.Connection, group_ids: Sequence[str], now: float) -> None:
     """Forget the parts, and count no more."""
     for group_id in group_ids:
-        if cx.execute(_CLOSE, (group_id, now)).rowcount:
+        if cx.execute(_CLOSE, (group_id, now + _OVER_S, now)).rowcount:
             cx.execute(_FORGET, (group_id,))
             cx.execute(_FORGET_TOLD, (group_id,))
         else:
