@@ -211,14 +211,22 @@ def descendants(pid: int) -> list[int]:
     todo = [pid]
     while todo:
         parent = todo.pop()
-        for path in Path(f"/proc/{parent}/task").glob("*/children"):
+        for thread in threads_of(parent):
             try:
-                below = [int(each) for each in path.read_text().split()]
+                below = [int(each) for each in (thread / "children").read_text().split()]
             except OSError:
                 continue
             found += below
             todo += below
     return found
+
+
+def threads_of(pid: int) -> list[Path]:
+    """Return where the kernel tells of the threads of a process; none, if it is gone."""
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
 
 
 def title(pid: int) -> str:
