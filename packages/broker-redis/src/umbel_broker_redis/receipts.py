@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from umbel.messages import Delivery
@@ -60,3 +60,12 @@ def by_lane(keys: Keys, deliveries: Iterable[Delivery]) -> list[Held]:
             held = groups[name] = Held(lane, receipt.consumer, [])
         held.each.append((receipt, delivery))
     return list(groups.values())
+
+
+def foreign(deliveries: Sequence[Delivery], groups: Sequence[Held]) -> list[Delivery]:
+    """Return those whose receipt is none of this broker's."""
+    known: list[tuple[Receipt, Delivery]] = [pair for group in groups for pair in group.each]
+    if len(known) == len(deliveries):
+        return []
+    ours = {id(delivery) for _, delivery in known}
+    return [delivery for delivery in deliveries if id(delivery) not in ours]

@@ -15,7 +15,7 @@ from umbel.messages import Delivery, Message, OnConflict
 from umbel_broker_redis.consumed import Consumed
 from umbel_broker_redis.entries import mark_of
 from umbel_broker_redis.keys import Keys, Lane
-from umbel_broker_redis.receipts import Held, by_lane
+from umbel_broker_redis.receipts import Held, by_lane, foreign
 from umbel_broker_redis.send_script import SEND
 from umbel_redis_client import Call, Client, Run, raised
 
@@ -149,7 +149,7 @@ class Runner:
             ReplyError, ConnectionLostError.
         """
         held = by_lane(self._keys, acks)
-        lost = _foreign(acks, held)
+        lost = foreign(acks, held)
         if not self._client.is_cluster:
             known, more = self._run(drafts, held, terms)
             return known, lost + more
@@ -168,7 +168,7 @@ class Runner:
     def prepared(self, drafts: Sequence[Draft], terms: Terms, acks: Sequence[Delivery]) -> Prepared:
         """Return what `run` would do on a single server, to be done along with other things."""
         held = by_lane(self._keys, acks)
-        return Prepared(self._script_run(drafts, held, terms), drafts, held, _foreign(acks, held))
+        return Prepared(self._script_run(drafts, held, terms), drafts, held, foreign(acks, held))
 
     def _run(
         self, drafts: Sequence[Draft], held: Sequence[Held], terms: Terms
@@ -269,12 +269,6 @@ def _told(
         raise AlreadySentError(known)
     lost = zip(details[1][::2], details[1][1::2], strict=True)
     return known, [held[group].each[index][1] for group, index in lost]
-
-
-def _foreign(deliveries: Sequence[Delivery], held: Sequence[Held]) -> list[Delivery]:
-    """Return those whose receipt is none of this broker's."""
-    ours = {id(delivery) for group in held for _, delivery in group.each}
-    return [delivery for delivery in deliveries if id(delivery) not in ours]
 
 
 def _by_slot(drafts: Sequence[Draft]) -> list[list[Draft]]:

@@ -9,7 +9,7 @@ from umbel.messages import Delivery
 from umbel_broker_redis.claims import DROP_CLAIMED, hold_for
 from umbel_broker_redis.keys import Keys, Lane
 from umbel_broker_redis.lua import HANDED_BACK, NOW, UNHEX
-from umbel_broker_redis.receipts import Held, Receipt, by_lane
+from umbel_broker_redis.receipts import Held, by_lane, foreign
 from umbel_redis_client import Call, Client, Run, Script, raised
 
 #: Most that one script gives back: it shall not hold up Redis for longer than a few milliseconds.
@@ -126,7 +126,7 @@ class Settler:
             else:
                 fields = [receipt.field for receipt, _ in group.each]
                 runs.append(Run(_ACK, _keys_of(group), fields))
-        return Acks(groups, runs, _foreign(deliveries, groups))
+        return Acks(groups, runs, foreign(deliveries, groups))
 
     def lost(self, acks: Acks, replies: list[Any]) -> list[Delivery]:
         """Return what wasn't held any more, going by the replies to `acks`."""
@@ -191,15 +191,6 @@ class Settler:
 
 def _keys_of(group: Held) -> list[str]:
     return [group.lane.pending(group.consumer), group.lane.claimed(group.consumer)]
-
-
-def _foreign(deliveries: Sequence[Delivery], groups: Sequence[Held]) -> list[Delivery]:
-    """Return those whose receipt is none of this broker's."""
-    known: list[tuple[Receipt, Delivery]] = [pair for group in groups for pair in group.each]
-    if len(known) == len(deliveries):
-        return []
-    ours = {id(delivery) for _, delivery in known}
-    return [delivery for delivery in deliveries if id(delivery) not in ours]
 
 
 def _number(field: str) -> int:

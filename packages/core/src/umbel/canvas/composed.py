@@ -79,7 +79,7 @@ class OfTasks(Composed):
 
     def _leave(self, visitor: StampingVisitor, given: dict[str, Any]) -> None:
         """Say that all parts are stamped."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind has its own
 
     def _kwargs_as_dicts(self) -> dict[str, Any]:
         return {**self.kwargs, "tasks": [each.to_dict() for each in self.tasks]}

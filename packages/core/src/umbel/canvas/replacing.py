@@ -21,7 +21,7 @@ from umbel.canvas.forms import (
 from umbel.canvas.freezing import ACCUMULATE
 from umbel.canvas.options import COUNTED, MEMBERSHIP, followed, linked
 from umbel.canvas.policies import ON_FAILURE
-from umbel.canvas.primitives import chain, chord, group
+from umbel.canvas.primitives import chain, chord, group, is_nothing
 from umbel.canvas.references import stored
 from umbel.errors import InvalidTaskError
 from umbel.messages import ATTEMPTS_BEFORE, SENT_AT
@@ -40,16 +40,9 @@ def check_loose(signature: Signature[Any], purpose: str) -> None:
             f"{signature!r:.80} can't {purpose}, since it is a part of a chord already; pass a "
             f"signature that is in none: the task's own chord is passed on to it"
         )
-    if is_empty(signature):
+    if is_nothing(signature):
         kind = "chain" if isinstance(signature, chain) else "group"
         raise InvalidTaskError(f"an empty {kind} can't {purpose}: it calls nothing")
-
-
-def is_empty(signature: Signature[Any]) -> bool:
-    """Tell whether it is a chain or group that calls nothing."""
-    if isinstance(signature, (chain, group)):
-        return all(map(is_empty, members(signature)))
-    return False
 
 
 def replacement(signature: Signature[Any], request: Request) -> Signature[Any]:
@@ -106,7 +99,7 @@ def ended_with(
     changed: Signature[Any]
     match signature:
         case chain():
-            steps = [each for each in signature.unchain_tasks() if not is_empty(each)]
+            steps = [each for each in signature.unchain_tasks() if not is_nothing(each)]
             if not steps:
                 raise InvalidTaskError("a chain without steps ends with nothing")
             steps[-1] = ended_with(steps[-1], end)

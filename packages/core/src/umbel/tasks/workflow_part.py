@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from umbel.canvas.additions import addition, additions_in
-from umbel.canvas.primitives import group
-from umbel.canvas.replacing import as_chord, check_loose, is_empty, replacement
+from umbel.canvas.primitives import group, is_nothing
+from umbel.canvas.replacing import as_chord, check_loose, replacement
 from umbel.errors import BackendError, InvalidTaskError, Replace
 from umbel.requests import Request, current_children, current_request
 from umbel.signatures import Signature
@@ -38,7 +38,7 @@ class WorkflowPart(TaskDefinition):
                 f"{sig!r:.80} instead"
             )
         sig = Signature.from_dict(sig)
-        if isinstance(sig, group) and is_empty(sig):
+        if isinstance(sig, group) and is_nothing(sig):
             sig = as_chord(sig)  # it stands for a list, too: the empty one
         check_options(sig)
         check_loose(sig, "replace a task")
