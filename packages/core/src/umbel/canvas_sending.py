@@ -184,11 +184,7 @@ class CanvasSending:
             fresh.add(new)
             return new
 
-        return Expansion(
-            made,
-            max_inline=self.workflow_store.max_inline,
-            celery=self.conf.canvas_semantics == "celery",
-        )
+        return self.workflow_store.expansion(made)
 
     def _opened(self, expansion: Expansion) -> Iterator[Signature[Any]]:
         """Have all parts of chords counted that will come; return the calls to be sent."""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from umbel.canvas.expansion import Expansion
 from umbel.canvas.primitives import chain
 from umbel.canvas.references import Piece, stored
 from umbel.canvas.replacing import resolved
@@ -16,6 +17,7 @@ from umbel.errors import DecodeError, UmbelError
 from umbel.signatures import Signature
 
 if TYPE_CHECKING:
+    from umbel.canvas.freezing import NewId
     from umbel.interfaces.coordinator import Coordinator
     from umbel.interfaces.serializer import Serializer
     from umbel.settings import Settings
@@ -52,6 +54,7 @@ class WorkflowStore:
         )
         self._ttl_s: float = conf.canvas_expires
         self._max_inline: int | None = conf.canvas_max_inline
+        self._celery = conf.canvas_semantics == "celery"
 
     @property
     def max_inline(self) -> int | None:
@@ -64,6 +67,10 @@ class WorkflowStore:
     def is_usable(self) -> bool:
         """Whether there is anywhere to keep something."""
         return self._coordinator() is not None
+
+    def expansion(self, new_id: NewId) -> Expansion:
+        """Return an empty expansion, whose pieces can be kept here, with ids from `new_id`."""
+        return Expansion(new_id, max_inline=self.max_inline, celery=self._celery)
 
     @property
     def ttl_s(self) -> float:

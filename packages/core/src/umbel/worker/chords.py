@@ -23,7 +23,7 @@ from umbel.requests import Request
 from umbel.results.codec import JSON
 from umbel.signatures import Signature
 from umbel.states import PROPAGATE_STATES
-from umbel.worker.follow_ups import errback_messages, expansion_for, messages_of
+from umbel.worker.follow_ups import errback_messages, messages_of
 from umbel.worker.joinings import Beyond, Joiner, Joining
 from umbel.worker.kept_results import PLACE, are_long, kept_aside
 
@@ -277,7 +277,7 @@ class _Chord(NamedTuple):
 
     def expansion(self, host: Host) -> Expansion:
         """Return an empty one: what follows from a chord is the same whatever part was the last."""
-        return expansion_for(host, lambda place: derived_id(self.group_id, place))
+        return host.workflow_store.expansion(lambda place: derived_id(self.group_id, place))
 
 
 def _shown(value: Any) -> str:

@@ -23,7 +23,6 @@ from umbel.worker.chords import Chords
 from umbel.worker.decode import Decoder
 from umbel.worker.eager import EagerRun, run_one
 from umbel.worker.eager_chords import EagerChords
-from umbel.worker.follow_ups import expansion_for
 from umbel.worker.jobs import Settlement
 from umbel.worker.planning import Planner
 from umbel.workflow_store import WorkflowStore
@@ -70,7 +69,7 @@ class EagerWorkflow:
 
     def expansion(self) -> Expansion:
         """Return an empty one, for what is to be run."""
-        return expansion_for(self._host, lambda _place: self._host.new_id())
+        return self._host.workflow_store.expansion(lambda _place: self._host.new_id())
 
     def begin(self, expansion: Expansion) -> None:
         """Take in what the messages of `expansion` refer to; before they run."""

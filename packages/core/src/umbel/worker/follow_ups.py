@@ -7,7 +7,7 @@ settled twice yields the same messages.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from umbel.canvas.additions import Addition
@@ -210,16 +210,7 @@ def errback_messages(
 
 def expansion_after(request: Request, host: Host) -> Expansion:
     """Return an empty expansion for what follows from `request`."""
-    return expansion_for(host, ids_after(request))
-
-
-def expansion_for(host: Host, new_id: Callable[[str], str]) -> Expansion:
-    """Return an empty expansion with the settings of `host`."""
-    return Expansion(
-        new_id,
-        max_inline=host.workflow_store.max_inline,
-        celery=host.conf.canvas_semantics == "celery",
-    )
+    return host.workflow_store.expansion(ids_after(request))
 
 
 def messages_of(expansion: Expansion, parent: Request, host: Host) -> list[Message]:
