@@ -22,12 +22,13 @@ from umbel_broker_redis.envelope import Codec
 from umbel_broker_redis.keys import STEPS, Lane
 from umbel_broker_redis.leases import Leases, fields_of
 from umbel_broker_redis.manageable import Manageable
+from umbel_broker_redis.next_step import Step
 from umbel_broker_redis.receiving import Fetcher, Look
 from umbel_broker_redis.requests import Terms
 from umbel_broker_redis.sending import Sender
 from umbel_broker_redis.settling import Settler
 from umbel_broker_redis.waiting import Watch
-from umbel_redis_client import FAILED, Call, parse_url, raised
+from umbel_redis_client import FAILED, Call, parse_url
 
 #: Options that are the broker's own.
 _OWN_OPTIONS: Final = frozenset({"priority_order", "priority_steps", "queue_order_strategy"})
@@ -159,10 +160,8 @@ class RedisBroker(Manageable):
         limit: int,
         along: Sequence[Call],
         takes: bool,
-        *,
-        at_once: bool = False,
     ) -> Look:
-        return self._look(lanes, limit if takes else 0, along, at_once=at_once)
+        return self._look(lanes, limit if takes else 0, along)
 
     def _glance(self, lanes: Sequence[Lane], limit: int, claims: bool) -> Look:
         return self._look(lanes, limit, claims=claims)
@@ -174,12 +173,8 @@ class RedisBroker(Manageable):
         along: Sequence[Call] | None = None,
         *,
         claims: bool = True,
-        at_once: bool = False,
     ) -> Look:
-        delivered: list[str] = []
-        if claims and self._delivered:
-            here = set(lanes)
-            delivered = [field for field, lane in self._delivered.copy().items() if lane in here]
+        delivered = self._delivered_of(lanes) if claims else []
         look = self._fetcher.fetch(
             lanes,
             limit,
@@ -189,12 +184,22 @@ class RedisBroker(Manageable):
             along=along,
             delivered=delivered,
             claims=claims,
-            at_once=at_once,
         )
+        self._note(look, delivered)
+        return look
+
+    def _delivered_of(self, lanes: Sequence[Lane]) -> list[str]:
+        """Return the fields of claimed entries of `lanes` that were delivered already."""
+        if not self._delivered:
+            return []
+        here = set(lanes)
+        return [field for field, lane in self._delivered.copy().items() if lane in here]
+
+    def _note(self, look: Look, delivered: Sequence[str]) -> None:
+        """Note what a look has found, which has moved what was `delivered` to what is held."""
         for field in delivered:
             self._delivered.pop(field, None)
         self._touched.update(look.lanes)
-        return look
 
     def _deliver(self, lane: Lane, entry: bytes) -> Delivery:
         """Make a delivery of what was claimed; later looks are told that it was delivered."""
@@ -261,7 +266,7 @@ class RedisBroker(Manageable):
         if not deliveries or self._client.is_cluster or len(follow_ups) > 1:
             return self.settle(deliveries, follow_ups), ()
         if follow_ups:
-            return self._go_on_with(deliveries, follow_ups, queues, max_messages)
+            return self._go_on_with(deliveries, follow_ups[0], queues, max_messages)
         acks = self._settler.acks(deliveries, window_s=self.once_window_s)
         lanes = self._lanes_of(queues)
         look = partial(self._look_along, lanes, max_messages)
@@ -278,26 +283,46 @@ class RedisBroker(Manageable):
     def _go_on_with(
         self,
         deliveries: Sequence[Delivery],
-        follow_ups: Sequence[Message],
+        follow_up: Message,
         queues: Sequence[str],
         max_messages: int,
     ) -> tuple[Sequence[Delivery], Sequence[Delivery]]:
-        """Settle, send `follow_ups`, and take what is there, all as one step."""
+        """Settle, send `follow_up`, and take what is there, all as one step."""
         lanes = self._lanes_of(queues)
-        look = partial(self._look_along, lanes, max_messages)
-        terms = Terms(self._now(), OnConflict.RETURN, {}, self.once_window_s)
         try:
             self._get_ready(queues)
-            made = self._sender.prepared(deliveries, follow_ups, at=self._clock.time(), terms=terms)
-            replies, taken = self._watch.settle(
-                [made.run.call()], lanes, self._consumer, look, at_once=True
-            )
-            lost = made.lost(raised(self._client.taught([made.run], replies))[0], terms)
+            draft = self._sender.follow_up(follow_up, at=self._clock.time())
+            step = Step.of(self._keys, deliveries, draft, lanes)
+            if step is None:
+                return self.settle(deliveries, [follow_up]), ()
+            lost: list[Delivery] = []
+            once = partial(self._step, step, max_messages, lost)
+            taken = self._watch.look(lanes, partial(self._look_along, lanes, max_messages), once)
         except FAILED as exc:
             self._be_unsure_of(lanes)
             raise self._failures.told(exc) from exc
+        if taken is None:
+            return self.settle(deliveries, [follow_up]), ()
         forget_settled(self._delivered, deliveries)
         return lost, taken
+
+    def _step(
+        self, step: Step, limit: int, lost: list[Delivery], along: Sequence[Call], _takes: bool
+    ) -> Look:
+        """Do a step, after `along`; add what wasn't held any more to `lost`."""
+        delivered = self._delivered_of(step.lanes)
+        asked = self._fetcher.ask(
+            step.lanes, limit, self._consumer, self._node, self._now(), "1", delivered
+        )
+        run = step.run(asked, window_s=self.once_window_s)
+        *replies, reply = self._client.run(*run, along=along)
+        gone, found = step.read(reply)
+        lost += gone
+        if found is None:  # no other message was looked at
+            return self._fetcher.handed(asked, step.place, step.entry, replies)
+        look = self._fetcher.found(asked, found, replies)
+        self._note(look, delivered)
+        return look
 
     def nack(self, deliveries: Sequence[Delivery], *, delay_s: float = 0.0) -> None:
         """Give `deliveries` back unrun, at their old place, to be received after `delay_s`."""

@@ -56,6 +56,11 @@ def _is_number(text: bytes) -> bool:
     return text.isdigit() and len(text) <= _MOST_DIGITS
 
 
+def marked(envelope: bytes, *, once: str) -> bytes:
+    """Return the entry of an envelope that is sent once, known by the key `once`."""
+    return _HEAD + b"0:0:" + mark_of(once).encode() + _END + envelope[1:]
+
+
 def mark_of(once: str) -> str:
     """Return how a mark writes the key `once`."""
     return once.encode().hex()

@@ -12,19 +12,20 @@ from umbel_broker_redis.keys import Lane
 from umbel_broker_redis.lua import FREE, MAKE_READY, NOW, READ_MARK, WHOLE
 from umbel_redis_client import Call, Client, Script
 
-#: Keys of each lane: ready, delayed, consumers, claimed, pending, paused.
+#: `fetch(KEYS, ARGV)`. Keys of each lane: ready, delayed, consumers, claimed, pending, paused.
 #: ARGV: now, how many, consumer, node, what receipts begin with, the number of the first receipt,
 #: 1: the consumer is about to wait in Redis and so is to be known in all lanes; 0: what it claimed
 #: is left alone; then the fields of claimed entries that were delivered already.
 #: Returns: milliseconds until the next one is due (-1: none is), indexes of paused lanes, then for
 #: each lane with something: its index and its entries. Receipts are numbered on through all.
-FETCH: Final = Script(
+FETCHING: Final = (
     NOW
     + WHOLE
     + FREE
     + READ_MARK
     + MAKE_READY
     + """
+local function fetch(KEYS, ARGV)
 local at, limit = now(ARGV[1]), tonumber(ARGV[2])
 local number, next_due = tonumber(ARGV[6]), -1
 local paused = {}
@@ -132,8 +133,11 @@ for index = 0, #KEYS / 6 - 1 do
 end
 found[1] = next_due
 return found
+end
 """
 )
+
+_FETCH: Final = Script(FETCHING + "return fetch(KEYS, ARGV)")
 
 
 class Look(NamedTuple):
@@ -154,11 +158,20 @@ class Look(NamedTuple):
 class LookFor(Protocol):
     """Takes what is there."""
 
-    def __call__(self, along: Sequence[Call], takes: bool, /, *, at_once: bool = False) -> Look:
-        """Do `along`, then take what is there (unless told not to), in one round trip.
+    def __call__(self, along: Sequence[Call], takes: bool, /) -> Look:
+        """Do `along`, then take what is there (unless told not to), in one round trip."""
 
-        With `at_once`, nobody comes between.
-        """
+
+class Asked(NamedTuple):
+    """What a look asks for."""
+
+    lanes: Sequence[Lane]
+    limit: int
+    consumer: str
+    #: The number of the first receipt.
+    first: int
+    keys: list[str]
+    args: list[str | int]
 
 
 class Fetcher:
@@ -180,7 +193,6 @@ class Fetcher:
         along: Sequence[Call] | None = None,
         delivered: Sequence[str] = (),
         claims: bool = True,
-        at_once: bool = False,
     ) -> Look:
         """Take up to `limit` from `lanes`, the first one first.
 
@@ -193,17 +205,14 @@ class Fetcher:
             along: Calls to send before, in the same round trip, by one who is about to wait.
             delivered: Fields of claimed entries that `claimed` made deliveries of.
             claims: Take what was claimed, too; else it is left to a thread that waits.
-            at_once: As one step with `along`; not in a Cluster.
         Raises: ReplyError, ConnectionLostError.
         """
         waits = "" if claims else "0"
         if along is not None:
             waits = "1"
         if not self._client.is_cluster:
-            calls = along or ()
-            return self._fetch(
-                lanes, limit, consumer, node, now, waits, calls, delivered, at_once=at_once
-            )
+            asked = self.ask(lanes, limit, consumer, node, now, waits, delivered)
+            return self._fetch(asked, along or ())
         replies = self._client.pipeline(along or ())
         deliveries: list[Delivery] = []
         due: list[float] = []
@@ -211,7 +220,7 @@ class Fetcher:
         touched: list[Lane] = []
         for lane in lanes:  # each is in a slot of its own, and the first goes first
             left = limit - len(deliveries)
-            look = self._fetch((lane,), left, consumer, node, now, waits, (), delivered)
+            look = self._fetch(self.ask((lane,), left, consumer, node, now, waits, delivered))
             deliveries += look.deliveries
             paused |= look.paused
             touched += look.lanes
@@ -226,7 +235,11 @@ class Fetcher:
             len(deliveries) < limit,
         )
 
-    def _fetch(
+    def _fetch(self, asked: Asked, along: Sequence[Call] = ()) -> Look:
+        *replies, reply = self._client.run(_FETCH, asked.keys, asked.args, along=along)
+        return self.found(asked, reply, replies)
+
+    def ask(
         self,
         lanes: Sequence[Lane],
         limit: int,
@@ -234,11 +247,9 @@ class Fetcher:
         node: str,
         now: str,
         waits: str,
-        along: Sequence[Call],
         delivered: Sequence[str],
-        *,
-        at_once: bool = False,
-    ) -> Look:
+    ) -> Asked:
+        """Return what `FETCHING` is told: see there."""
         first = self._next
         self._next += limit  # also where the reply is lost: a receipt is never used again
         keys: list[str] = []
@@ -247,11 +258,15 @@ class Fetcher:
             keys += (lane.claimed(consumer), lane.pending(consumer), lane.paused)
         args: list[str | int] = [now, limit, consumer, node, self._mark, first, waits]
         args += delivered
-        *replies, reply = self._client.run(FETCH, keys, args, along=along, at_once=at_once)
+        return Asked(lanes, limit, consumer, first, keys, args)
+
+    def found(self, asked: Asked, reply: Any, replies: list[Any]) -> Look:
+        """Return what `FETCHING` has brought, and the `replies` to what was sent along."""
+        lanes, first = asked.lanes, asked.first
         due, paused, *found = reply
         deliveries: list[Delivery] = []
         for index, entries in zip(found[::2], found[1::2], strict=True):
-            deliveries += self._deliveries(lanes[index], entries, consumer, first)
+            deliveries += self._deliveries(lanes[index], entries, asked.consumer, first)
             first += len(entries)
         return Look(
             deliveries,
@@ -259,8 +274,15 @@ class Fetcher:
             frozenset([lanes[index] for index in paused]),
             replies,
             [lanes[index] for index in found[::2]],
-            len(deliveries) < limit,
+            len(deliveries) < asked.limit,
         )
+
+    def handed(self, asked: Asked, place: int, entry: bytes, replies: list[Any]) -> Look:
+        """Return what was taken without a look at anything: one entry of the lane at `place`."""
+        lane = asked.lanes[place]
+        field = f"{self._mark}{asked.first}"
+        delivery = delivery_of(entry, field, lane, asked.consumer, self._codec)
+        return Look([delivery], None, frozenset(), replies, [lane], is_drained=False)
 
     def _deliveries(
         self, lane: Lane, entries: list[bytes], consumer: str, first: int

@@ -17,11 +17,11 @@ from umbel_broker_redis.entries import mark_of
 from umbel_broker_redis.keys import Keys, Lane
 from umbel_broker_redis.receipts import Held, by_lane, foreign
 from umbel_broker_redis.send_script import SEND
-from umbel_redis_client import Call, Client, Run, raised
+from umbel_redis_client import Call, Client, raised
 
 #: Milliseconds that a message stays known while nobody settles it, after its due time: a Celery
 #: worker that takes it from a shared queue leaves its key behind.
-_KNOWN_MS: Final = 7 * 86_400_000
+KNOWN_MS: Final = 7 * 86_400_000
 
 
 class _Item(msgspec.Struct):
@@ -105,20 +105,6 @@ class Terms(NamedTuple):
     replaceable: bool = False
 
 
-class Prepared(NamedTuple):
-    """Messages to be stored, and deliveries to be dropped, as a run of the script."""
-
-    run: Run
-    drafts: Sequence[Draft]
-    held: Sequence[Held]
-    #: Deliveries whose receipt is none of this broker's.
-    foreign: list[Delivery]
-
-    def lost(self, reply: Any, terms: Terms) -> list[Delivery]:
-        """Return what wasn't held any more, going by the script's reply."""
-        return self.foreign + _told(reply, self.drafts, self.held, terms)[1]
-
-
 class _KeyTable:
     """Numbers the keys of one run."""
 
@@ -165,32 +151,23 @@ class Runner:
             lost += more
         return known, lost
 
-    def prepared(self, drafts: Sequence[Draft], terms: Terms, acks: Sequence[Delivery]) -> Prepared:
-        """Return what `run` would do on a single server, to be done along with other things."""
-        held = by_lane(self._keys, acks)
-        return Prepared(self._script_run(drafts, held, terms), drafts, held, foreign(acks, held))
-
     def _run(
         self, drafts: Sequence[Draft], held: Sequence[Held], terms: Terms
     ) -> tuple[list[str], list[Delivery]]:
-        run = self._script_run(drafts, held, terms)
-        reply = self._client.eval(run.script, run.keys, run.args)
-        return _told(reply, drafts, held, terms)
-
-    def _script_run(self, drafts: Sequence[Draft], held: Sequence[Held], terms: Terms) -> Run:
         table = _KeyTable()
         once = terms.on_conflict is not None
         request = _Request(
             now=terms.now,
             conflict=str(terms.on_conflict or OnConflict.RETURN),
             window=round(terms.window_s * 1000),
-            keep=_KNOWN_MS,
+            keep=KNOWN_MS,
             replaceable=terms.replaceable,
             items=[self._item(draft, table, once=once) for draft in drafts],
             bounds=self._bounds(drafts, terms.bounds, table),
             acks=[self._acks(group, table) for group in held],
         )
-        return Run(SEND, table.all(), (msgspec.msgpack.encode(request),))
+        reply = self._client.eval(SEND, table.all(), [msgspec.msgpack.encode(request)])
+        return _told(reply, drafts, held, terms)
 
     def _item(self, draft: Draft, table: _KeyTable, *, once: bool) -> _Item:
         message, lane = draft.message, draft.lane

@@ -12,7 +12,7 @@ from umbel.messages import Delivery, Message, OnConflict
 from umbel_broker_redis.bindings import Bindings
 from umbel_broker_redis.envelope import Codec
 from umbel_broker_redis.keys import STEP_OF, Keys
-from umbel_broker_redis.requests import Draft, Prepared, Runner, Terms
+from umbel_broker_redis.requests import Draft, Runner, Terms
 from umbel_redis_client import Call, Client, ConnectionLostError, pack, raised
 
 #: Messages that a handle remembers to be in doubt, and their bytes.
@@ -97,17 +97,10 @@ class Sender:
         _, lost = self._runner.run(self._distinct(follow_ups, at), terms, deliveries)
         return lost
 
-    def prepared(
-        self,
-        deliveries: Sequence[Delivery],
-        follow_ups: Sequence[Message],
-        *,
-        at: float,
-        terms: Terms,
-    ) -> Prepared:
-        """Return what `settle` does on a single server, to be done along with other things."""
-        self._bindings.tell(follow_ups)
-        return self._runner.prepared(self._distinct(follow_ups, at), terms, deliveries)
+    def follow_up(self, message: Message, *, at: float) -> Draft:
+        """Return the draft of one that is to be sent once, in a script of another's."""
+        self._bindings.tell((message,))
+        return self._distinct((message,), at)[0]
 
     def _distinct(self, messages: Iterable[Message], at: float) -> list[Draft]:
         """Return drafts of `messages`; of those that are the same, of the first."""

@@ -116,13 +116,10 @@ class Watch:
         lanes: tuple[Lane, ...],
         consumer: str,
         look: LookFor,
-        *,
-        at_once: bool = False,
     ) -> tuple[list[Any], list[Delivery]]:
         """Send `calls`, and in the same exchange take what is there, or begin to wait for it.
 
-        Not for a Cluster. `lanes`, `consumer`, `look` and errors: as `wait`. With `at_once` it
-        takes, and what `calls` make ready, nobody else takes before.
+        Not for a Cluster. `lanes`, `consumer`, `look` and errors: as `wait`.
 
         Returns: The replies, and what was taken.
         """
@@ -133,14 +130,33 @@ class Watch:
             self._lingering.is_on = False
             self._turn_to(lanes)
             self._last_look = look
-            link = None if at_once else self._link_of_last(lanes)
+            link = self._link_of_last(lanes)
             if link is None:
-                found = self._look(lanes, along=calls, at_once=at_once)
+                found = self._look(lanes, along=calls)
                 return found.replies[: len(calls)], found.deliveries
             block_s = min(paced(BLOCK_S, lanes), _LONGEST_S)
             replies = link.begin(link.lane.claimed(consumer), block_s, calls)
             self._stay_for_others()
             return replies, []
+        except BaseException:
+            self.reset()
+            raise
+        finally:
+            self._turn.release()
+
+    def look(self, lanes: tuple[Lane, ...], look: LookFor, once: LookFor) -> list[Delivery] | None:
+        """Return what `once` takes, which is done a single time; None: another thread waits.
+
+        `lanes`, `look` and errors: as `wait`.
+        """
+        self._leave_to_parent()
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            self._lingering.is_on = False
+            self._turn_to(lanes)
+            self._last_look = look
+            return self._look(lanes, once=once).deliveries
         except BaseException:
             self.reset()
             raise
@@ -250,16 +266,19 @@ class Watch:
         *,
         takes: bool = True,
         along: Sequence[Call] = (),
-        at_once: bool = False,
+        once: LookFor | None = None,
     ) -> Look:
-        """End all waits in Redis and take what is there, in one round trip, after `along`."""
+        """End all waits in Redis and take what is there, in one round trip, after `along`.
+
+        By `once` where it is given, which isn't repeated.
+        """
         look = self._last_look
         assert look is not None  # noqa: S101 - `wait` has set it
         waiting = self._lines.waiting()
         ends = [
             Call(link.lane.ready.encode(), pack(("CLIENT", "UNBLOCK", link.id))) for link in waiting
         ]
-        found = look([*along, *ends], takes, at_once=at_once and not ends)
+        found = (once or look)([*along, *ends], takes)
         for link in waiting:
             link.is_ending = True
         ended = zip(waiting, found.replies[len(along) :], strict=True)

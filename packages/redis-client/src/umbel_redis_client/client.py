@@ -68,9 +68,6 @@ class Run(NamedTuple):
         return Call(_bytes(keys[0]), pack((command, script, len(keys), *keys, *self.args)))
 
 
-_MULTI, _EXEC = Call(b"", pack(("MULTI",))), Call(b"", pack(("EXEC",)))
-
-
 class Client:
     """Connections to one Redis, made when needed and kept."""
 
@@ -109,7 +106,6 @@ class Client:
         args: Sequence[Arg],
         *,
         along: Sequence[Call] = (),
-        at_once: bool = False,
     ) -> list[Any]:
         """Do the calls `along`, then run `script`, in one round trip; return all replies.
 
@@ -118,20 +114,12 @@ class Client:
             keys: Its keys.
             args: Its arguments.
             along: What to do before.
-            at_once: As one step, which nobody comes between; not in a Cluster.
         Raises: ReplyError: the server or the script refused; refusals of `along` stand in their
             places. ConnectionLostError: no answer.
         """
         run = Run(script, keys, args)
-        calls = [*along, run.call()]
-        replies = self._transaction(calls) if at_once else self.pipeline(calls)
+        replies = self.pipeline([*along, run.call()])
         replies[-1] = raised(self.taught([run], replies[-1:]))[0]
-        return replies
-
-    def _transaction(self, calls: Sequence[Call]) -> list[Any]:
-        """Do `calls` as one step. Raises: ReplyError: none was done. ConnectionLostError."""
-        *_, done = self.pipeline([_MULTI, *calls, _EXEC])
-        replies: list[Any] = raised([done])[0]
         return replies
 
     def scripts(
