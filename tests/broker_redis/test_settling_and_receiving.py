@@ -352,3 +352,14 @@ def test_a_step_tells_which_of_several_were_lost(broker, redis_server, open_brok
     other.ack(other.receive(["q"], max_messages=1, wait_s=0))
     lost, _ = broker.settle_and_receive(held, [message("b")], ["q"], max_messages=5)
     assert names(lost) == ["1"]
+
+
+def test_a_backlog_is_noticed_by_what_comes_with_the_answers(redis_server, open_broker, alone):
+    broker, held = alone(redis_server.port)
+    open_broker(redis_server.url).send([message(str(number)) for number in range(20)])
+    sizes = []
+    while sum(sizes) < 20:
+        _, taken = broker.settle_and_receive(held, [], ["q"], max_messages=50)
+        held = taken or broker.receive(["q"], max_messages=50, wait_s=60)
+        sizes.append(len(held))
+    assert len(sizes) < 6

@@ -46,3 +46,12 @@ def test_the_multiplier_caps_the_size() -> None:
 
 def test_large_bodies_bound_the_size() -> None:
     assert run(Prefetch(), each_s=0.0001, batches=20, each_bytes=MOST_BYTES // 4) <= 5
+
+
+def test_a_batch_that_is_small_since_there_was_no_more_leaves_the_size() -> None:
+    prefetch = Prefetch()
+    run(prefetch, each_s=0.0001, batches=10)
+
+    prefetch.observe(1, 0.0004)  # alone, and so with cold caches
+
+    assert prefetch.size > 100

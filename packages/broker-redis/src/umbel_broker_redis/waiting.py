@@ -44,9 +44,11 @@ _LONG_S: Final = 1.0
 #: Seconds until the end of waits is tried again, in an outage; and until a slot that moves is asked
 #: again.
 _AGAIN_S: Final = 0.1
-#: A message that comes sooner than this was there already. After so many of them in a row there
-#: may be a backlog, which is taken in batches.
+#: A message that comes sooner than this may have been there already, and surely one that comes with
+#: the answer to what was sent before. After so much haste in a row, the latter counting for more,
+#: there is a backlog, which is taken in batches.
 _AT_ONCE_S: Final = 0.0002
+_SURE_HASTE: Final = 3
 _MOST_HASTY: Final = 4
 #: Seconds between two questions to Sentinel, of one who waits.
 _MASTER_EVERY_S: Final = 2.0
@@ -316,8 +318,7 @@ class Watch:
                 is_late = is_late or time.monotonic() > (link.until or 0.0)
                 entry = link.arrived()
                 if entry is not None:
-                    at_once = time.monotonic() - link.since < _AT_ONCE_S
-                    self._hasty = self._hasty + 1 if at_once else 0
+                    self._note_haste(link, is_early=number in early)
                     claimed.append((link.lane, entry))
         now = time.monotonic()
         for link in waiting.values():
@@ -329,6 +330,15 @@ class Watch:
         is_worth = is_worth or self._known.is_over(now)
         is_more = len(claimed) > 1 or self._hasty > _MOST_HASTY or (is_late and bool(claimed))
         return is_worth or is_more, claimed
+
+    def _note_haste(self, link: Link, *, is_early: bool) -> None:
+        """Note how soon a message came over `link`."""
+        if is_early:
+            self._hasty += _SURE_HASTE
+        elif time.monotonic() - link.since < _AT_ONCE_S:
+            self._hasty += 1
+        else:
+            self._hasty = 0
 
     def _pause_s(self, until: float, waiting: Iterable[Link]) -> float:
         ends = [until, self._known.ends_at]

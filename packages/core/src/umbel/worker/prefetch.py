@@ -48,7 +48,8 @@ class Prefetch:
             self._run_s, self._bytes = each, weight
         else:
             # A slow batch counts at once: too small a size costs little, too large holds work.
-            share = 1.0 if each > self._run_s * _GROWTH else _NEWEST
-            self._run_s += share * (each - self._run_s)
+            is_slow = each > max(self._run_s, HORIZON_S / MOST) * _GROWTH
+            self._run_s += (1.0 if is_slow else _NEWEST) * (each - self._run_s)
             self._bytes += _NEWEST * (weight - self._bytes)
-        self._last = max(count, 1)
+            # One that is small since there was no more says nothing against a large one.
+            self._last = 1 if is_slow else max(count, self._last)
