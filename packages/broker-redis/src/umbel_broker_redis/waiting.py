@@ -22,13 +22,15 @@ from typing import Any, Final
 
 from umbel.messages import Delivery
 from umbel_broker_redis.entries import read_entry
+from umbel_broker_redis.haste import Haste
 from umbel_broker_redis.keys import Keys, Lane
 from umbel_broker_redis.known import Known, paced
 from umbel_broker_redis.lines import Lines
 from umbel_broker_redis.lingering import Lingering
 from umbel_broker_redis.links import Bell, Link
+from umbel_broker_redis.mastery import Mastery
 from umbel_broker_redis.receiving import Look, LookFor
-from umbel_redis_client import Call, Client, Connection, ConnectionLostError, ReplyError, pack
+from umbel_redis_client import Call, Client, ConnectionLostError, ReplyError, pack
 
 #: Longest that Redis is asked to block, in seconds; well within a lease.
 BLOCK_S: Final = 8.0
@@ -44,15 +46,6 @@ _LONG_S: Final = 1.0
 #: Seconds until the end of waits is tried again, in an outage; and until a slot that moves is asked
 #: again.
 _AGAIN_S: Final = 0.1
-#: A message that comes sooner than this may have been there already, and surely one that comes with
-#: the answer to what was sent before. After so much haste in a row, the latter counting for more,
-#: there is a backlog, which is taken in batches.
-_AT_ONCE_S: Final = 0.0002
-_SURE_HASTE: Final = 3
-_MOST_HASTY: Final = 4
-#: Seconds between two questions to Sentinel, of one who waits.
-_MASTER_EVERY_S: Final = 2.0
-
 
 logger = logging.getLogger("umbel.redis")
 
@@ -73,13 +66,13 @@ class Watch:
         self._asked = self._answered = 0
         self._pid = os.getpid()
         self._known = Known()
-        #: How many messages in a row were there at once.
-        self._hasty = 0
+        self._haste = Haste()
         #: Where the last message came from, if it came alone to one who waited.
         self._alone: Lane | None = None
         self._lingering = Lingering(self._end_waits)
         self._last_look: LookFor | None = None
-        self._unsure_until = self._asked_master_at = 0.0
+        self._mastery = Mastery(client)
+        self._unsure_until = 0.0
 
     @property
     def is_unsure(self) -> bool:
@@ -168,7 +161,7 @@ class Watch:
     def _link_of_last(self, lanes: tuple[Lane, ...]) -> Link | None:
         """Return what waits for the next message, where messages come one by one."""
         link = None if self._alone is None else self._lines.of(self._alone)
-        if link is None or link.waits or self._hasty > _MOST_HASTY or self.is_unsure:
+        if link is None or link.waits or self._haste.is_great or self.is_unsure:
             return None
         return link if link.lane in lanes and self._is_known_empty(lanes) else None
 
@@ -287,7 +280,8 @@ class Watch:
         missed = [link for link, reply in ended if reply != 1]
         if missed and self._lines.claimed_late(missed):
             look((), False)
-        self._hasty, self._alone = 0, None
+        self._haste.forget()
+        self._alone = None
         self._known.note(found, lanes if takes else (), is_unsure=self.is_unsure)
         return found
 
@@ -318,43 +312,23 @@ class Watch:
                 is_late = is_late or time.monotonic() > (link.until or 0.0)
                 entry = link.arrived()
                 if entry is not None:
-                    self._note_haste(link, is_early=number in early)
+                    self._haste.note(link.since, is_early=number in early)
                     claimed.append((link.lane, entry))
         now = time.monotonic()
         for link in waiting.values():
             if link.until is not None and now > link.until:
                 raise ConnectionLostError(f"{link.connection.endpoint}: no answer in time")
-        if not claimed and now >= self._asked_master_at + _MASTER_EVERY_S:
-            self._ask_for_master(ear.connection)
+        if not claimed:
+            self._mastery.check(ear.connection)
         is_worth = (has_news or ear.may_be_dead(now)) and self._known.learn(ear.told())
         is_worth = is_worth or self._known.is_over(now)
-        is_more = len(claimed) > 1 or self._hasty > _MOST_HASTY or (is_late and bool(claimed))
+        is_more = len(claimed) > 1 or self._haste.is_great or (is_late and bool(claimed))
         return is_worth or is_more, claimed
 
-    def _note_haste(self, link: Link, *, is_early: bool) -> None:
-        """Note how soon a message came over `link`."""
-        if is_early:
-            self._hasty += _SURE_HASTE
-        elif time.monotonic() - link.since < _AT_ONCE_S:
-            self._hasty += 1
-        else:
-            self._hasty = 0
-
     def _pause_s(self, until: float, waiting: Iterable[Link]) -> float:
-        ends = [until, self._known.ends_at]
+        ends = [until, self._known.ends_at, self._mastery.ask_at]
         ends += [link.until for link in waiting if link.until is not None]
-        if self._client.may_move:
-            ends.append(self._asked_master_at + _MASTER_EVERY_S)
         return min(ends) - time.monotonic()
-
-    def _ask_for_master(self, connection: Connection) -> None:
-        """Raise ConnectionLostError where Sentinel has made another server the master.
-
-        The one that was goes on answering for ten seconds or so.
-        """
-        if self._client.may_move and self._client.has_moved(connection.endpoint):
-            raise ConnectionLostError("another server is the master now")
-        self._asked_master_at = time.monotonic()
 
     # -- away with a message ------------------------------------------------------------------
 
