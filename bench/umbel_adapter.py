@@ -38,7 +38,7 @@ class Umbel(Adapter):
         "live": ["redis", "sqlite"],
         "io": ["redis-asyncio", "redis-threads", "sqlite-asyncio", "sqlite-threads"],
         "cpu": ["redis", "sqlite"],
-        "latency": ["redis", "sqlite"],
+        "latency": ["redis", "redis-one", "sqlite"],
         "canvas": ["redis", "sqlite"],
         "scale": ["redis", "sqlite"],
         "footprint": ["redis", "sqlite"],
@@ -78,8 +78,9 @@ class Umbel(Adapter):
 
     def workers(self, variant, broker, task):
         base = [self.python(), "-m", "umbel", "-A", "umbel_app", "worker"]
-        if "-" not in variant:
-            return [[*base, "--pool", "process", "--concurrency", "2"]]
+        if "-" not in variant or variant == "redis-one":
+            count = "1" if variant == "redis-one" else "2"
+            return [[*base, "--pool", "process", "--concurrency", count]]
         pool = variant.partition("-")[2]
         return [[*base, "--pool", pool, "--processes", "2", "--concurrency", "50"]]
 

@@ -87,6 +87,26 @@ def test_chord_that_celerys_client_opens_again_begins_anew(backend, server, grou
     assert progress(backend, group) == ChordProgress(size=2, done=2, failed=0)
 
 
+def test_body_stands_in_a_field_of_ours_until_the_chord_is_closed(backend, server, group):
+    backend.open_chord(group, 1, ttl_s=3600.0, body=b"{}")
+    assert celerys_keys(server) == [key(group, ".s")]
+    assert server.hget(key(group, ".u"), "body") == b"{}"
+
+    backend.join_chord([part(group, 0)])
+    backend.close_chord([group])
+    assert server.hgetall(key(group, ".u")).keys() == {b"size", b"done", b"over"}
+
+
+def test_chord_that_celerys_client_opens_again_has_no_body(backend, server, group):
+    backend.open_chord(group, 1, ttl_s=3600.0, body=b"{}")
+    backend.close_chord([group])
+    server.delete(key(group, ".c"))
+    server.set(key(group, ".s"), 2, ex=3600)
+    backend.join_chord([part(group, 0)])
+
+    assert backend.chord_body(group) is None
+
+
 def test_parts_of_celerys_workers_are_done(backend, server, group):
     backend.open_chord(group, 3, ttl_s=3600.0)
     server.zadd(key(group, ".j"), {json.dumps([1, "theirs", "SUCCESS", 5]): 1})

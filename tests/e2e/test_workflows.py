@@ -7,10 +7,12 @@ import subprocess
 import sys
 from typing import Any
 
-from project import Project
+import pytest
+from project import Project, wait_for
 from stores import every_store
 
-from umbel import chain, chord, group
+from umbel import Umbel, chain, chord, group
+from umbel.errors import ChordError
 
 TASKS = """
 
@@ -28,6 +30,13 @@ def text(i):
 def sizes(texts, *more):
     note("begin", "sizes")
     return [len(texts), sum(map(len, texts)), *more]
+"""
+
+HEARD = """
+
+@app.task
+def heard(task_id):
+    note("heard", task_id)
 """
 
 #: What a user's own program does, run as ``python -c``.
@@ -96,6 +105,30 @@ def test_long_chain_is_carried_on_by_several_workers(project: Project) -> None:
 
     assert result.get(timeout=60) == 200
     assert result.parent.parent.get(timeout=60) == 198
+
+
+@every_store
+def test_chord_ends_whose_last_or_all_messages_are_too_large_for_its_worker(
+    project: Project,
+) -> None:
+    with Umbel("sender", **project.settings) as sender:
+        project.rewrite(TASKS + HEARD, task_message_max_bytes=10_000)
+        project.worker("-c", "1", wait=False)
+        text, total, heard = map(sender.signature, ("tasks.text", "tasks.total", "tasks.heard"))
+        found = {}
+        for large in ({2}, {0, 1, 2}):
+            name = f"{len(large)}-too-large"
+            header = [
+                text.clone(("x" * 20_000 if n in large else n,), task_id=f"{name}-{n}")
+                for n in range(3)
+            ]
+            body = total.set(task_id=name, link_error=heard)
+            found[name] = chain(chord(header, body), total).apply_async()
+        for (name, result), part in zip(found.items(), (2, 0), strict=True):
+            with pytest.raises(ChordError, match=f"^Dependency {name}-{part} raised InvalidTask"):
+                result.get(timeout=60)
+            assert sender.AsyncResult(name).failed()
+    wait_for(lambda: dict(project.ledger("heard")) == dict.fromkeys(found, 1), 60)
 
 
 def test_chord_waits_for_workers_that_come_later(project: Project) -> None:

@@ -105,8 +105,8 @@ def test_chord_that_is_closed_before_its_body_is_sent_is_found(
 ) -> None:
     settle = chords.Chords.settle
 
-    def settle_and_close(self, beyond, sends):
-        ended = settle(self, beyond, sends)
+    def settle_and_close(self, beyond, sends, refusal):
+        ended = settle(self, beyond, sends, refusal)
         self.close(ended)
         return ended
 

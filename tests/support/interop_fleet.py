@@ -105,6 +105,18 @@ def linger():
 def context(self):
     request = self.request
     return [request.id, request.root_id, request.parent_id, request.group, request.retries]
+
+
+@app.task(bind=True)
+def stamps(self, *_, runs=1):
+    if self.request.retries + 1 < runs:
+        raise self.retry(countdown=0)
+    return [NAME, sorted(self.request.stamped_headers or ()), self.request.stamps or {}]
+
+
+@app.task(bind=True)
+def note_stamps(self, *_):
+    note(f"{self.request.stamps.get('key')}-{sorted(self.request.stamps)}".replace(" ", ""))
 """
 
 CELERY = """
@@ -129,6 +141,7 @@ CLIENT = """
 import ast, datetime, decimal, json, sys, time, uuid
 import celery.exceptions
 from celery import chain, chord, group, signature
+from celery.canvas import StampingVisitor
 from celery.result import AsyncResult, GroupResult
 import tasks
 from tasks import app

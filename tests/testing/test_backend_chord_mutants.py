@@ -99,8 +99,8 @@ class NeverComplete(Broken):
     "test_thousands_of_parts_are_counted",
 )
 class CompleteOnePartEarly(Broken):
-    def open_chord(self, group_id, size, *, ttl_s):
-        super().open_chord(group_id, max(1, size - 1), ttl_s=ttl_s)
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
+        super().open_chord(group_id, max(1, size - 1), ttl_s=ttl_s, body=body)
 
 
 class Sorting(Broken):
@@ -285,8 +285,10 @@ class TellsOnce(Broken):
 
 @MUTANTS.caught_by(
     "test_aborted_chord_is_told_to_who_aborts_it_until_it_is_closed",
+    "test_body_is_gone_when_the_chord_is_closed",
     "test_chord_that_is_unknown_or_closed_does_not_grow",
     "test_closed_chord_opened_again_begins_anew",
+    "test_closed_chord_opened_again_has_the_body_of_that_opening",
     "test_complete_chord_is_told_again_until_it_is_closed",
     "test_parts_are_counted_across_handles",
     "test_parts_of_many_chords_are_joined_in_one_call",
@@ -299,6 +301,7 @@ class ClosesNothing(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_closed_chord_opened_again_has_the_body_of_that_opening",
     "test_parts_of_many_chords_are_joined_in_one_call",
 )
 class ClosesOneOnly(Broken):
@@ -307,6 +310,7 @@ class ClosesOneOnly(Broken):
 
 
 @MUTANTS.caught_by(
+    "test_body_is_gone_when_the_chord_is_closed",
     "test_chord_that_is_unknown_or_closed_does_not_grow",
     "test_chords_of_nothing_do_nothing",
     "test_parts_of_many_chords_are_joined_in_one_call",
@@ -335,23 +339,25 @@ class CountsTheUnopened(Broken):
 
 @MUTANTS.caught_by(
     "test_chord_that_is_unknown_or_closed_does_not_grow",
+    "test_opening_again_keeps_the_body",
     "test_opening_again_keeps_the_progress",
     "test_opening_again_keeps_what_was_joined",
 )
 class OpensAnewEachTime(Broken):
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         super().close_chord([group_id])
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
 
 
 @MUTANTS.caught_by(
     "test_closed_chord_opened_again_begins_anew",
+    "test_closed_chord_opened_again_has_the_body_of_that_opening",
     "test_progress_of_a_chord_opened_again_begins_anew",
 )
 class StaysClosed(Broken):
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         if not self.chord(group_id).is_closed:
-            super().open_chord(group_id, size, ttl_s=ttl_s)
+            super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
 
 
 @MUTANTS.caught_by(
@@ -365,8 +371,8 @@ class RemembersClosedParts(Broken):
         self.kept.update({one: dict(self.chord(one).parts) for one in group_ids})
         super().close_chord(group_ids)
 
-    def open_chord(self, group_id, size, *, ttl_s):
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
         self.chord(group_id).parts.update(self.kept.get(group_id, {}))
 
 
@@ -381,6 +387,7 @@ class JoinsOneChordACall(Broken):
 
 @MUTANTS.caught_by(
     "test_another_handle_loads_it_too",
+    "test_body_is_kept_as_it_was_for_all_handles",
     "test_close_can_be_repeated",
     "test_concurrent_joins_lose_no_part_and_miss_no_end",
     "test_parts_are_counted_across_handles",
@@ -423,8 +430,8 @@ class JoinsAThousandAtMost(Broken):
     "test_progress_is_kept_until_its_time_is_over",
 )
 class KeepsChordsForEver(Broken):
-    def open_chord(self, group_id, size, *, ttl_s):
-        super().open_chord(group_id, size, ttl_s=None)
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
+        super().open_chord(group_id, size, ttl_s=None, body=body)
 
     def join_chord(self, parts):
         return super().join_chord(changed(parts, lambda _: {"ttl_s": None}))

@@ -139,9 +139,9 @@ class DropsTheHeaderWithItsChord(MemoryBackend):
     "test_saved_group_may_be_the_header_of_a_chord",
 )
 class TakesTheHeaderForAChord(MemoryBackend):
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         if self.load_group(group_id) is None:
-            super().open_chord(group_id, size, ttl_s=ttl_s)
+            super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
 
 
 @MUTANTS.caught_by(

@@ -175,9 +175,9 @@ class CountsAfterTheEnd(Broken):
     "test_progress_of_a_chord_opened_again_begins_anew",
 )
 class GoesOnWithWhatWasClosed(Broken):
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         before = self.chord(group_id)
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
         chord = self.chord(group_id)
         chord.done, chord.failed = before.done, before.failed
 
@@ -192,8 +192,8 @@ class RemembersTheCounted(Broken):
         self.kept = {one: set(self.chord(one).counted) for one in group_ids}
         super().close_chord(group_ids)
 
-    def open_chord(self, group_id, size, *, ttl_s):
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
         self.chord(group_id).counted.update(getattr(self, "kept", {}).get(group_id, ()))
 
 
@@ -201,30 +201,31 @@ class RemembersTheCounted(Broken):
     "test_progress_of_a_chord_opened_again_begins_anew",
 )
 class RemembersTheGrown(Broken):
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         grown = self.chord(group_id).grown
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
         self.chord(group_id).grown.update(grown)
 
 
 @MUTANTS.caught_by(
     "test_chord_that_is_unknown_or_closed_does_not_grow",
+    "test_opening_again_keeps_the_body",
     "test_opening_again_keeps_the_progress",
     "test_opening_again_keeps_what_was_joined",
 )
 class OpensAnewEachTime(Broken):
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         self._store.chords._chords.pop(group_id, self._clock.monotonic())
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
 
 
 @MUTANTS.caught_by(
     "test_opening_again_keeps_the_progress",
 )
 class ForgetsTheGrownWhenOpenedAgain(Broken):
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         self.chord(group_id).grown.clear()
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
 
 
 @MUTANTS.caught_by(
@@ -258,9 +259,9 @@ class RemembersSizes(Broken):
         super().__init__(space, clock)
         self.sizes = {}
 
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         self.sizes[group_id] = size
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
 
     def join_chord(self, parts):
         for one in parts:
@@ -277,9 +278,9 @@ class TellsOfItsOwnAlone(Broken):
         super().__init__(space, clock)
         self.own = set()
 
-    def open_chord(self, group_id, size, *, ttl_s):
+    def open_chord(self, group_id, size, *, ttl_s, body=None):
         self.own.add(group_id)
-        super().open_chord(group_id, size, ttl_s=ttl_s)
+        super().open_chord(group_id, size, ttl_s=ttl_s, body=body)
 
     def chord_progress(self, group_ids):
         return super().chord_progress([one for one in group_ids if one in self.own])

@@ -6,7 +6,7 @@ import pytest
 from celery_forms import call, chain, chord, group
 
 from umbel.builtin.json_serializer import JsonSerializer
-from umbel.canvas.expansion import ChordSize, Expansion
+from umbel.canvas.expansion import Expansion
 from umbel.canvas.forms import read
 from umbel.canvas.freezing import Freezer
 from umbel.errors import DecodeError
@@ -17,6 +17,12 @@ def expanded(form, *args, rest=(), new_id="<{}>".format):
     found = Expansion(new_id)
     found.add(Signature.from_dict(form), args, "top", rest)
     return found
+
+
+def chords(found):
+    """Return id, size and the id of the body of each chord that begins."""
+    bodies = [each.body and each.body["options"]["task_id"] for each in found.chords]
+    return [(each.group_id, each.size, end) for each, end in zip(found.chords, bodies, strict=True)]
 
 
 def names(steps):
@@ -81,7 +87,7 @@ def test_group_begins_with_all_members():
     assert [each.options["group_index"] for each in sent] == [0, 1, 2]
     assert [each.options["priority"] for each in sent] == [3, 3, 3]
     assert [each.options["umbel_counted"] for each in sent] == [True] * 3
-    assert found.chords == [ChordSize("<top>", 3, has_body=False)]
+    assert chords(found) == [("<top>", 3, None)]
     assert found.results == [[["<top>", None], [[[f"<top.{i}>", None], None] for i in range(3)]]]
 
 
@@ -97,7 +103,8 @@ def test_chord_begins_with_its_header_and_has_its_body_in_each():
             "group_index": index,
             "chord": body,
         }
-    assert found.chords == [ChordSize("<top>", 2)]
+    [begun] = found.chords
+    assert (begun.group_id, begun.size, begun.body) == ("<top>", 2, body)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,7 @@ def test_chain_in_a_header_is_a_part_by_its_last_step():
     [last] = first.options["chain"]
     assert last["options"]["chord"] == second.options["chord"]
     assert (last["options"]["group_id"], last["options"]["group_index"]) == ("<top>", 0)
-    assert found.chords == [ChordSize("<top>", 2)]
+    assert chords(found) == [("<top>", 2, "<top.body>")]
 
 
 def test_chord_in_a_header_is_a_part_by_its_body():
@@ -158,13 +165,13 @@ def test_chord_in_a_header_is_a_part_by_its_body():
     assert a.options["chord"]["options"]["chord"] == c.options["chord"]
     assert a.options["chord"]["options"]["group_id"] == c.options["group_id"] == "<top>"
     assert a.options["group_id"] == b.options["group_id"] == "<top.0>"
-    assert set(found.chords) == {ChordSize("<top.0>", 2), ChordSize("<top>", 2)}
+    assert sorted(chords(found)) == [("<top.0>", 2, "<top.0.body>"), ("<top>", 2, "<top.body>")]
 
 
 def test_group_at_the_end_of_a_chain_in_a_header_is_one_part():
     found = expanded(chord([chain(call("a"), group(call("b"), call("c"))), call("d")], call("x")))
 
-    assert found.chords == [ChordSize("<top>", 2)]
+    assert chords(found) == [("<top>", 2, "<top.body>")]
     [inner] = found.calls[0].options["chain"]
     body = inner["kwargs"]["body"]
     assert (inner["subtask_type"], body["task"]) == ("chord", "celery.accumulate")
@@ -237,5 +244,5 @@ def test_id_of_a_group_is_found_where_celery_has_it():
     found = expanded(form)
 
     assert [each.options["group_id"] for each in found.calls] == ["group", "group"]
-    assert found.chords == [ChordSize("group", 2)]
+    assert chords(found) == [("group", 2, "end")]
     assert found.calls[0].options["chord"]["options"]["task_id"] == "end"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
@@ -71,6 +72,22 @@ def test_can_15_results_are_in_the_order_of_the_header(tasks):
     header = [add.s(1).set(countdown=0.05), add.s(2), add.s(3)]
 
     assert chord(header)(tasks["same"].s()).get(timeout=PATIENCE_S) == [[1, 2, 3]]
+
+
+def test_can_16_failed_part_means_what_the_chord_says(tasks, caplog):
+    caplog.set_level(logging.CRITICAL, "umbel")
+    header = [tasks["add"].s(1), tasks["fail"].s(), tasks["add"].s(3)]
+    results = {
+        policy: chord(header, tasks["same"].s(), on_failure=policy).apply_async()
+        for policy in ("abort", "collect", "ignore")
+    }
+
+    with pytest.raises(ChordError, match=r"Dependency .* raised ValueError\('bad'\)"):
+        results["abort"].get(timeout=PATIENCE_S)
+    [collected] = results["collect"].get(timeout=PATIENCE_S)
+    assert [collected[0], collected[1]["exc_type"], collected[2]] == [1, "ValueError", 3]
+    assert results["ignore"].get(timeout=PATIENCE_S) == [[1, 3]]
+    assert {each.parent.results[1].state for each in results.values()} == {"FAILURE"}
 
 
 @pytest.mark.parametrize(

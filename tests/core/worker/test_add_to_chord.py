@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+import workflow_tasks
+from workflow_tasks import sig
 
 from umbel import Umbel, chain, chord, group
 from umbel.errors import BackendUnavailableError, InvalidTaskError, Retry
-from umbel.signatures import Signature
 from umbel.worker.execute import run_sync
 from umbel.worker.jobs import Settlement
 from umbel.worker.limits import DeadlineWatch, ThreadGuard
@@ -22,23 +23,13 @@ def app(umbel_app):
 
 
 def define(app):
-    @app.task(name="add")
-    def add(*numbers):
-        return sum(numbers)
-
-    @app.task(name="same")
-    def same(*values):
-        return list(values)
+    workflow_tasks.define(app)
 
     @app.task(name="grow", bind=True)
     def grow(self, *raw):
         for each in raw:
             self.add_to_chord(each)
         return "grown"
-
-
-def sig(name, *args, **options):
-    return Signature(name, args, options=options)
 
 
 def growing(*signatures, **options):

@@ -6,6 +6,7 @@ import logging
 
 import msgspec
 import pytest
+import workflow_tasks
 from celery_forms import call, chain, chord, group
 
 from umbel import Umbel
@@ -23,27 +24,13 @@ def app(umbel_app):
 
 
 def define(app):
-    @app.task(name="add")
-    def add(*numbers):
-        return sum(numbers)
-
-    @app.task(name="same")
-    def same(*values):
-        return list(values)
-
-    @app.task(name="fail")
-    def fail(*_):
-        raise ValueError("bad")
+    workflow_tasks.define(app)
 
     @app.task(name="flaky", bind=True, default_retry_delay=0)
     def flaky(self, *values):
         if self.request.retries < 2:
             raise Retry(exc=KeyError("again"), when=0)
         return list(values)
-
-    @app.task(name="told")
-    def told(*ids):
-        return list(ids)
 
 
 @pytest.fixture

@@ -50,6 +50,15 @@ def test_chord_waits_for_what_it_has_grown_by(chords):
     assert chords.join_chord([part(2)]) == {"group": [part(0), part(1), part(2)]}
 
 
+def test_body_is_kept_until_the_chord_is_closed(chords):
+    chords.open_chord("group", 2, ttl_s=None, body=b"{}")
+    chords.open_chord("group", 2, ttl_s=None)
+
+    assert (chords.chord_body("group"), chords.chord_body("unknown")) == (b"{}", None)
+    chords.close_chord(["group"])
+    assert chords.chord_body("group") is None
+
+
 def test_chord_that_is_unknown_or_closed_does_not_grow(chords):
     chords.close_chord(["group"])
 

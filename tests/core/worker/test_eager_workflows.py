@@ -189,6 +189,110 @@ def test_context_of_a_step_is_that_of_a_worker(app: Umbel, tasks: SimpleNamespac
     assert result.get() == [True, first, first]
 
 
+# -- children -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sends(app: Umbel, tasks: SimpleNamespace) -> Any:
+    """A task that sends others, and itself again as often as it is told."""
+    app.conf.task_always_eager = True
+
+    @app.task(name="sends")
+    def sends(again: int) -> str:
+        tasks.add.delay(1)
+        (tasks.add.s(2) | tasks.add.s(3)).delay()
+        group(tasks.add.s(4), tasks.add.s(5)).delay()
+        if again:
+            sends.delay(again - 1)
+        return "sent"
+
+    return sends
+
+
+def test_what_a_task_sends_meanwhile_is_its_children(sends: Any) -> None:
+    result = sends.delay(0)
+
+    assert [each.get() for each in result.children] == [1, 2, [4, 5]]
+    assert all(isinstance(each, EagerResult) for each in result.children[2].results)
+
+
+def test_all_that_descends_from_an_eager_result_is_walked(sends: Any) -> None:
+    result = sends.delay(1)
+
+    values = [value for _, value in result.collect()]
+    assert values == ["sent", 1, 2, [4, 5], "sent", 5, 4, 5, 1, 2, [4, 5], 5, 4, 5]
+    assert len(list(result.iterdeps())) == len(values)
+    assert result.get_leaf() == 5
+    assert result.graph.to_dot().count("->") == len(values) - 1
+
+
+def test_children_of_a_step_are_found(sends: Any, tasks: SimpleNamespace) -> None:
+    result = chain(sends.s(0), tasks.add.si(7)).delay()
+
+    assert [each.get() for each in result.parent.children] == [1, 2, [4, 5], 7]
+
+
+def test_async_task_has_children_too(app: Umbel, tasks: SimpleNamespace) -> None:
+    app.conf.task_always_eager = True
+
+    @app.task(name="sends")
+    async def sends() -> None:
+        await tasks.add.adelay(1)
+
+    assert [each.get() for each in sends.delay().children] == [1]
+
+
+def test_child_that_fails_is_one_even_where_its_error_is_raised(
+    app: Umbel, tasks: SimpleNamespace
+) -> None:
+    app.conf.update(task_always_eager=True, task_eager_propagates=True)
+
+    @app.task(name="sends")
+    def sends() -> str:
+        with pytest.raises(ValueError, match="bad"):
+            tasks.fail.delay()
+        return "sent"
+
+    assert [each.state for each in sends.delay().children] == ["FAILURE"]
+
+
+def test_what_is_only_run_or_said_to_be_none_is_no_child(
+    app: Umbel, tasks: SimpleNamespace
+) -> None:
+    app.conf.task_always_eager = True
+
+    @app.task(name="runs")
+    def runs() -> None:
+        tasks.add.apply((1,))
+        tasks.add.apply_async((2,), add_to_parent=False)
+        group(tasks.add.s(3)).apply_async(add_to_parent=False)
+
+    @app.task(name="no trail", trail=False)
+    def no_trail() -> None:
+        tasks.add.delay(1)
+
+    assert [not each.delay().children for each in (runs, no_trail)] == [True, True]
+
+
+def test_task_of_a_worker_has_no_children_that_ran_in_it() -> None:
+    """Their results are stored nowhere: who waits for them would wait for ever."""
+    with Umbel("tests", broker="memory://", backend="memory://") as app:
+
+        @app.task(name="sends")
+        def sends() -> None:
+            app.conf.task_always_eager = True
+            app.send_task("one")
+
+        @app.task(name="one")
+        def one() -> int:
+            return 1
+
+        with app.worker():
+            result = sends.delay()
+            assert result.get(timeout=30) is None
+        assert not result.children
+
+
 # -- failures -------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from umbel import Umbel
+from umbel import Umbel, chain, chord
+from umbel.errors import ChordError, DecodeError
 from umbel.messages import Delivery
 from umbel.outcomes import Failure, Outcome, Success
 from umbel.worker.consumer import Consumer
@@ -106,6 +107,54 @@ def test_a_task_that_comes_again_runs_where_nobody_can_say_whether_it_finished(
     fault(consumer.backend, "load", error=error)
 
     assert len(take(consumer)) == 1
+
+
+def spoil_result(consumer: Consumer, task_id: str) -> bytes:
+    """Make the stored result one that can't be decoded; return it."""
+    assert consumer.backend is not None
+    found = consumer.backend.load([task_id])[task_id]
+    spoilt = msgspec.structs.replace(found, body=b"{" + found.body)
+    assert list(consumer.backend.store([spoilt])) == []
+    return spoilt.body
+
+
+@pytest.mark.parametrize("name", ["work", "fails"])
+def test_what_comes_after_a_task_whose_stored_outcome_cannot_be_read_fails(
+    app: Umbel, consumer: Consumer, ran: Counter[str], name: str
+) -> None:
+    assert consumer.backend is not None
+    work = app.signature("work")
+    first = app.signature(name, ("k",), task_id="first")
+    header = [chain(first, work.set(task_id="next")), work.clone(("other",), queue="late")]
+    result = chord(header, work.set(link_error=work.clone(queue="errbacks"))).apply_async()
+    lose_before_the_ack(consumer, take(consumer)[0])
+    body = spoil_result(consumer, "first")
+
+    assert take(consumer) == []
+    assert consumer.settler.flush()
+
+    assert ran["k"] == 1
+    assert consumer.backend.load(["first"])["first"].body == body
+    with pytest.raises(DecodeError, match=r"outcome of work\[|fails\[first\] can't be read"):
+        app.AsyncResult("next").get(timeout=0)
+    with pytest.raises(ChordError, match="Dependency next raised DecodeError"):
+        result.get(timeout=0)
+    assert app.broker.stats("errbacks").ready == 1
+    assert held_or_waiting(consumer) == 0
+
+
+def test_errback_hears_of_a_failure_that_cannot_be_read_and_not_of_a_success(
+    app: Umbel, consumer: Consumer
+) -> None:
+    errback = app.signature("work", queue="errbacks")
+    for name, heard in (("work", 0), ("fails", 1)):
+        app.signature(name, ("k",), task_id=name, link_error=errback).apply_async()
+        lose_before_the_ack(consumer, take(consumer)[0])
+        spoil_result(consumer, name)
+
+        assert take(consumer) == []
+        assert consumer.settler.flush()
+        assert app.broker.stats("errbacks").ready == heard
 
 
 def test_every_delivery_runs_where_that_is_wanted(make_app: Callable[..., Umbel]) -> None:

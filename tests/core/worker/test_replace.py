@@ -6,6 +6,7 @@ import logging
 
 import msgspec
 import pytest
+import workflow_tasks
 
 from umbel import Umbel, chain, chord, group
 from umbel.canvas.policies import COLLECT
@@ -25,17 +26,7 @@ def app(umbel_app):
 
 
 def define(app):
-    @app.task(name="add")
-    def add(*numbers):
-        return sum(numbers)
-
-    @app.task(name="same")
-    def same(*values):
-        return list(values)
-
-    @app.task(name="fail")
-    def fail(*_):
-        raise ValueError("bad")
+    workflow_tasks.define(app)
 
     @app.task(name="replace", bind=True)
     def replace(self, raw, *_):

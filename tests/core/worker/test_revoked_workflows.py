@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+from workflow_tasks import define, sig
 
 from umbel import Umbel, chain, chord, group
 from umbel.errors import BackendUnavailableError, ChordError, TaskRevokedError
@@ -16,17 +17,7 @@ from umbel.worker.recovery import running_among
 
 @pytest.fixture
 def app(umbel_app):
-    @umbel_app.task(name="add")
-    def add(*numbers):
-        return sum(numbers)
-
-    @umbel_app.task(name="same")
-    def same(*values):
-        return list(values)
-
-    @umbel_app.task(name="told")
-    def told(*ids):
-        return list(ids)
+    define(umbel_app)
 
     @umbel_app.task(name="spawn", bind=True)
     def spawn(self, *raw):
@@ -34,10 +25,6 @@ def app(umbel_app):
             Signature.from_dict(each).bound_to(umbel_app).apply_async()
 
     return umbel_app
-
-
-def sig(name, *args, **options):
-    return Signature(name, args, options=options)
 
 
 def later(name="add", *args, **options):

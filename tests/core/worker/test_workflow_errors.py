@@ -7,6 +7,7 @@ import logging
 import msgspec
 import pytest
 from celery_forms import call
+from workflow_tasks import define, sig
 
 from umbel import Umbel, chain, chord, group
 from umbel.errors import (
@@ -19,7 +20,6 @@ from umbel.errors import (
 )
 from umbel.messages import ATTEMPTS_BEFORE
 from umbel.outcomes import ChordPart
-from umbel.signatures import Signature
 from umbel.worker.decode import Decoder
 from umbel.worker.errbacks import ERRBACK
 from umbel.worker.execute import run_sync
@@ -36,24 +36,6 @@ def app(umbel_app):
     return umbel_app
 
 
-def define(app):
-    @app.task(name="add")
-    def add(*numbers):
-        return sum(numbers)
-
-    @app.task(name="same")
-    def same(*values):
-        return list(values)
-
-    @app.task(name="fail")
-    def fail(*_):
-        raise ValueError("bad")
-
-    @app.task(name="told")
-    def told(*ids):
-        return list(ids)
-
-
 @pytest.fixture
 def run(app, umbel_queue):
     """Send a canvas and run all that comes of it; return its result and what ran."""
@@ -63,10 +45,6 @@ def run(app, umbel_queue):
         return result, umbel_queue.drain(queues=["celery"])
 
     return run
-
-
-def sig(name, *args, **options):
-    return Signature(name, args, options=options)
 
 
 def told(runs):
@@ -392,7 +370,8 @@ def test_member_of_a_group_that_cannot_be_decoded_is_counted(app, umbel_queue):
 
 def test_what_follows_and_cannot_be_sent_fails_the_chord_of_the_task(app, umbel_queue, caplog):
     caplog.set_level(logging.CRITICAL)
-    member = sig("add", 1, task_id="part", link=[sig("same", priority=1000)])
+    link = sig("same", priority=1000).to_dict()  # as another maker may write it
+    member = sig("add", 1, task_id="part", link=[link])
     result = chord([member, sig("add")], sig("same")).bound_to(app).apply_async()
     umbel_queue.drain()
 

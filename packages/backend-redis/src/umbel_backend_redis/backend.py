@@ -11,6 +11,7 @@ from umbel.errors import BackendError, BackendUnavailableError
 from umbel.interfaces.backend import Backend, BackendCapability
 from umbel.outcomes import ChordPart, ChordProgress, StoredResult
 from umbel_backend_redis.chords import (
+    chord_body,
     chord_progress,
     close_chord,
     grow_chord,
@@ -112,9 +113,17 @@ class RedisBackend(Backend):
         key = self._keys.chord(group_id).group
         self._told(lambda: self._client.call(key, "UNLINK", key))
 
-    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
+    def open_chord(
+        self, group_id: str, size: int, *, ttl_s: float | None, body: bytes | None = None
+    ) -> None:
         """Say that the chord of `group_id` has `size` parts."""
-        self._told(lambda: open_chord(self._client, self._keys, group_id, size, ttl_s=ttl_s))
+        self._told(
+            lambda: open_chord(self._client, self._keys, group_id, size, ttl_s=ttl_s, body=body)
+        )
+
+    def chord_body(self, group_id: str) -> bytes | None:
+        """Return what an open chord was opened with, by umbel."""
+        return self._told(lambda: chord_body(self._client, self._keys, group_id))
 
     def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
         """Say that a chord has a part more for each new id; tell whether it is open."""

@@ -1,9 +1,9 @@
 """What is done to the keys of a chord in one step each, as scripts.
 
 `KEYS` are those of `ChordKeys`, in order. The hash of ours has the fields ``size``, ``done`` and
-``failed``, ``added`` (how many parts `grow_chord` added) and ``over`` (the body was sent). The set
-of ours has ``=<task id>:<index>`` for each part without a result, and ``+<id>`` for each id that
-the chord has grown by. What makes a chord complete stands in Celery's keys alone.
+``failed``, ``added`` (how many parts `grow_chord` added), ``over`` (the body was sent) and, until
+then, ``body``. The set of ours has ``=<task id>:<index>`` for each part without a result, and
+``+<id>`` for each id that the chord has grown by. What makes a chord complete stands in Celery's keys alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if redis.call('HEXISTS', told, 'over') == 1 then
 end
 """
 
-# ARGV: the size, how long the chord is kept (ms; '' for ever).
+# ARGV: the size, how long the chord is kept (ms; '' for ever), its body where it is known.
 OPEN = Script(
     _KEYS
     + """
@@ -39,6 +39,7 @@ if redis.call('GET', claim) == 'done' or redis.call('HEXISTS', told, 'over') == 
 end
 redis.call('SET', size, ARGV[1])
 redis.call('HSET', told, 'size', ARGV[1])
+if ARGV[3] then redis.call('HSET', told, 'body', ARGV[3]) end
 keep(ARGV[2], {size, told})
 return 1
 """
@@ -127,6 +128,7 @@ CLOSE = Script(
     + """
 if redis.call('EXISTS', told) == 1 then
     redis.call('HSET', told, 'over', 1)
+    redis.call('HDEL', told, 'body')
     local total, more = redis.call('GET', size), redis.call('GET', added)
     if total then redis.call('HSET', told, 'size', total) end
     if more then redis.call('HSET', told, 'added', more) end

@@ -47,10 +47,24 @@ _MEMBER = re.compile(
 
 
 def open_chord(
-    client: Client, keys: Keys, group_id: str, size: int, *, ttl_s: float | None
+    client: Client,
+    keys: Keys,
+    group_id: str,
+    size: int,
+    *,
+    ttl_s: float | None,
+    body: bytes | None,
 ) -> None:
-    """Say how many parts it has. Raises: ReplyError, ConnectionLostError."""
-    client.eval(OPEN, keys.chord(group_id), [size, ttl_ms(ttl_s)])
+    """Say how many parts it has, and what it ends with. Raises: ReplyError, ConnectionLostError."""
+    given = [] if body is None else [body]
+    client.eval(OPEN, keys.chord(group_id), [size, ttl_ms(ttl_s), *given])
+
+
+def chord_body(client: Client, keys: Keys, group_id: str) -> bytes | None:
+    """Return what it ends with, while it is open. Raises: ReplyError, ConnectionLostError."""
+    told = keys.chord(group_id).told
+    found: bytes | None = client.call(told, "HGET", told, "body")
+    return found
 
 
 def grow_chord(

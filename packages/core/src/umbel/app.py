@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from umbel.autodiscovery import Packages, import_entry_points, import_modules, related_modules
 from umbel.canvas_making import CanvasMaking
 from umbel.clock import SYSTEM_CLOCK, Clock
-from umbel.control import Control
 from umbel.current_app import add_app, live_apps, set_current, take_shared_tasks
 from umbel.events import EVENTS, Events, notify
 from umbel.functions import is_coroutine_function, short_name
@@ -83,7 +82,6 @@ class Umbel(SendingApp, CanvasMaking):
             self.task_cls = task_cls
         self.plugins = installed_plugins() if plugins is None else plugins
         self.registry = TaskRegistry()
-        self.control = Control(self)
         self.signals = Signals()
         #: Whether all tasks are bound to the settings.
         self.finalized = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +25,7 @@ from umbel.workflow_store import WorkflowStore
 if TYPE_CHECKING:
     from umbel.ids import IdFactory
     from umbel.interfaces.backend import Backend
+    from umbel.interfaces.broker import Broker
     from umbel.interfaces.coordinator import Coordinator
     from umbel.interfaces.serializer import Serializer
     from umbel.publishing.publisher import Publisher
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from umbel.settings import Settings
     from umbel.worker.eager_workflows import EagerWorkflow
     from umbel.worker.host import Host
+
+logger = logging.getLogger("umbel.workflows")
 
 #: Messages that go to the broker together.
 _FIRST_BATCH, _BATCH = 100, 500
@@ -57,6 +61,10 @@ class CanvasSending:
             """This process's handle of the result backend."""
 
         @property
+        def broker(self) -> Broker:
+            """This process's handle of the broker."""
+
+        @property
         def coordinator(self) -> Coordinator | None:
             """This process's handle of the coordinator."""
 
@@ -70,7 +78,9 @@ class CanvasSending:
         def send_call(self, call: Call) -> AsyncResult[Any]:
             """Send one call."""
 
-        def run_locally(self, call: Call, *, throw: bool | None) -> EagerResult[Any]:
+        def run_locally(
+            self, call: Call, *, throw: bool | None, is_sent: bool = False
+        ) -> EagerResult[Any]:
             """Run one call in this thread."""
 
         @property
@@ -97,7 +107,9 @@ class CanvasSending:
         Raises: as `umbel.Task.apply_async`; BackendError: a chord, and its parts can't be counted.
         """
         if self.conf.task_always_eager:
-            return self.run_signature_locally(signature, args, kwargs, options, throw=None)
+            return self.run_signature_locally(
+                signature, args, kwargs, options, throw=None, is_sent=True
+            )
         wanted = signature.clone(args, kwargs, **options)
         check_options(wanted)
         if kind_of(wanted) is None:
@@ -105,8 +117,8 @@ class CanvasSending:
         fresh: set[str] = set()
         expansion = self._expansion(fresh)
         expansion.add(wanted, (), "")
-        calls = [self._checked(each, fresh) for each in self._opened(expansion)]
-        self._publish(calls)
+        signatures = list(self._opened(expansion))
+        self._publish(signatures, [self._checked(each, fresh) for each in signatures])
         (result,) = expansion.results
         children = current_children()
         if children is not None and wanted.options.get("add_to_parent", True):
@@ -129,6 +141,7 @@ class CanvasSending:
         options: Mapping[str, Any],
         *,
         throw: bool | None,
+        is_sent: bool = False,
     ) -> Any:
         """Run `signature`, and all that follows from it, in this thread; return its result.
 
@@ -139,13 +152,14 @@ class CanvasSending:
             options: Over its own.
             throw: Raise its error, of a group that of the first member that failed; None: as
                 ``task_eager_propagates`` says.
+            is_sent: It is among the children of a task that runs here, as what is sent is.
         """
         wanted = signature.clone(args, kwargs, **options)
         check_options(wanted)
         if isinstance(wanted, chunks):
             wanted = wanted.group()
         if kind_of(wanted) is None:
-            return self.run_locally(self._call_of(wanted), throw=throw)
+            return self.run_locally(self._call_of(wanted), throw=throw, is_sent=is_sent)
         run = self._eager_workflow()
         expansion = run.expansion()
         expansion.add(wanted, (), "")
@@ -154,6 +168,8 @@ class CanvasSending:
         calls = [self._call_of(each) for each in expansion.calls]
         run.begin(expansion)
         run.run([self.publisher.compose(call, parent) for call in calls])
+        if is_sent and wanted.options.get("add_to_parent", True):
+            run.add_to_parent(expansion.begun)
         result: Any = result_from_tuple(expansion.results[0], self.results, make=run.result)
         if self.conf.task_eager_propagates if throw is None else throw:
             result.get(disable_sync_subtasks=False)
@@ -190,14 +206,14 @@ class CanvasSending:
         """Have all parts of chords counted that will come; return the calls to be sent."""
         backend = self.backend
         if backend is None or BackendCapability.CHORD not in backend.capabilities:
-            if any(each.has_body for each in expansion.chords):
+            if any(each.body is not None for each in expansion.chords):
                 raise BackendError(_why_not(backend))
             expansion.chords.clear()
         if expansion.pieces:
             self.workflow_store.keep(expansion.pieces)
-        for each in expansion.chords:
-            ttl_s = self.workflow_store.ttl_s if each.has_body else self.conf.result_expires
-            backend.open_chord(each.group_id, each.size, ttl_s=ttl_s)  # type: ignore[union-attr]
+        if expansion.chords:
+            expires_s = self.conf.result_expires
+            self.workflow_store.open_chords(backend, expansion.chords, expires_s=expires_s)  # type: ignore[arg-type]
         are_counted = bool(expansion.chords)
         for call in expansion.calls:
             if not are_counted and call.options.get(COUNTED):
@@ -214,8 +230,15 @@ class CanvasSending:
             del options["task_id"]
         return Call(call.name, call.args, call.kwargs, options, call.task, made)
 
-    def _publish(self, calls: Sequence[Call]) -> None:
-        """Hand `calls` to the broker, a few of them first: workers begin while the rest is made."""
+    def _publish(self, signatures: Sequence[Signature[Any]], calls: Sequence[Call]) -> None:
+        """Hand `calls` to the broker, a few of them first: workers begin while the rest is made.
+
+        Where some are sent and others can't be, these fail: what waits for them ends.
+
+        Args:
+            signatures: What `calls` are made of.
+            calls: What to send.
+        """
         sent, batch = 0, _FIRST_BATCH
         try:
             while sent < len(calls):
@@ -226,7 +249,23 @@ class CanvasSending:
         except Exception as exc:
             if sent:
                 exc.add_note(f"{sent} calls before these were sent")
+                self._give_up(signatures[sent:], exc)
             raise
+
+    def _give_up(self, signatures: Sequence[Signature[Any]], exc: Exception) -> None:
+        """Let calls fail that couldn't be sent because of `exc`. Raises nothing."""
+        backend = self.backend
+        if backend is None:
+            return
+        # Only callers who fail pay for it.
+        from umbel.worker.unsent import fail_unsent  # noqa: PLC0415
+
+        try:
+            fail_unsent(cast("Host", self), backend, self.broker, signatures, exc)
+        except Exception as also:  # noqa: BLE001 - the first one is what the caller is told
+            logger.error(
+                "%d calls weren't sent, and nobody can be told so: %s", len(signatures), also
+            )
 
     def _maker(self, expansion: Expansion) -> Callable[[str], AsyncResult[Any]]:
         """Return what makes results by their ids, typed as the tasks are annotated."""

@@ -27,6 +27,7 @@
     │   ├── UnknownTaskError (LookupError)
     │   ├── AlreadyRegisteredError (ValueError)
     │   ├── InvalidTaskError (ValueError)
+    │   │   └── WrongTypeError (TypeError)  what was given is of another kind than what is wanted
     │   ├── TaskArgumentsError (TypeError)
     │   ├── TaskRevokedError
     │   ├── SoftTimeLimitExceeded (TimeoutError)
@@ -233,6 +234,10 @@ class AlreadyRegisteredError(TaskError, ValueError):
 
 class InvalidTaskError(TaskError, ValueError):
     """A task's definition or options are wrong, or its message is malformed."""
+
+
+class WrongTypeError(InvalidTaskError, TypeError):
+    """Something of another kind was given than is wanted: no signature, no result, no list."""
 
 
 class TaskArgumentsError(TaskError, TypeError):

@@ -91,6 +91,8 @@ class Ignored(msgspec.Struct, frozen=True, tag="ignored"):
     reason: str = "ignored"
     #: Another message sees to all that would come after the task.
     goes_on: bool = False
+    #: Why what would come after the task fails; None: since it was ignored.
+    error: ErrorInfo | None = None
 
 
 class Replaced(msgspec.Struct, frozen=True, tag="replaced"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, TypeVar, cast
 
+from umbel.argument_checks import keywords, positional
 from umbel.errors import InvalidTaskError, NoCurrentAppError
 from umbel.off_loop import in_thread
 
@@ -159,10 +160,14 @@ class Sendable(Generic[R_co]):
             kwargs: Merged into its own.
             **options: Over its own; see `umbel.options.SendOptions`. None says nothing.
         Raises: as `umbel.Task.apply_async`; BackendError: a chord, but nowhere to count its parts.
+            InvalidTaskError: an option, here or further down, is unknown or of a wrong value.
         """
         given = {name: each for name, each in options.items() if each is not None}
         result: AsyncResult[R_co] = self.app.apply_signature(
-            cast("Signature[R_co]", self), tuple(args or ()), kwargs or {}, given
+            cast("Signature[R_co]", self),
+            positional(self.task, args),
+            keywords(self.task, kwargs),
+            given,
         )
         return result
 
@@ -200,7 +205,11 @@ class Sendable(Generic[R_co]):
             **options: As of `apply_async`.
         """
         result: AsyncResult[R_co] = self.app.run_signature_locally(
-            cast("Signature[R_co]", self), tuple(args or ()), kwargs or {}, options, throw=throw
+            cast("Signature[R_co]", self),
+            positional(self.task, args),
+            keywords(self.task, kwargs),
+            options,
+            throw=throw,
         )
         return result
 

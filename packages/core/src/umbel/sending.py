@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from umbel.canvas.forms import kind_of
@@ -53,7 +54,6 @@ class SendingApp(CanvasSending):
     clock: Clock
     new_id: IdFactory
     registry: TaskRegistry
-    control: Control
     _handles: Handles
     _publish_listeners: PublishListeners
     _publisher: Publisher | None = None
@@ -136,7 +136,7 @@ class SendingApp(CanvasSending):
     def send_call(self, call: Call) -> Result[Any]:
         """Send one call; return once the broker has it."""
         if self.conf.task_always_eager:
-            return self.run_locally(call, throw=None)
+            return self.run_locally(call, throw=None, is_sent=True)
         return self._result_of(self.publisher.publish(call), call.task)
 
     def send_calls(self, calls: Iterable[Call], *, batch: int) -> list[Result[Any]]:
@@ -144,7 +144,7 @@ class SendingApp(CanvasSending):
         if batch < 1:
             raise InvalidTaskError(f"batch must be 1 or more, not {batch!r}")
         if self.conf.task_always_eager:
-            return [self.run_locally(call, throw=None) for call in calls]
+            return [self.run_locally(call, throw=None, is_sent=True) for call in calls]
         results: list[Result[Any]] = []
         try:
             for message, task in self.publisher.publish_many(calls, batch=batch):
@@ -212,17 +212,22 @@ class SendingApp(CanvasSending):
 
     # -- running here ---------------------------------------------------------------------------
 
-    def run_locally(self, call: Call, *, throw: bool | None) -> EagerResult[Any]:
+    def run_locally(
+        self, call: Call, *, throw: bool | None, is_sent: bool = False
+    ) -> EagerResult[Any]:
         """Run one call in this thread, by the code that a worker runs.
 
         Args:
             call: What to run.
             throw: Raise the task's exception; None: as ``task_eager_propagates`` says.
+            is_sent: It is among the children of a task that runs here, as what is sent is.
         """
         request = current_request()
         message = self.publisher.compose(call, None if request.called_directly else request)
         run = self._eager_workflow()
         run.run([message])
+        if is_sent and call.options.get("add_to_parent", True):
+            run.add_to_parent([[[message.id, None], None]])
         result: EagerResult[Any] = cast("EagerResult[Any]", run.result(message.id))
         if self.conf.task_eager_propagates if throw is None else throw:
             result.get(disable_sync_subtasks=False)
@@ -299,6 +304,13 @@ class SendingApp(CanvasSending):
 
     def _revoke(self, task_ids: Sequence[str], *, terminate: bool, signal: str) -> None:
         self.control.revoke(task_ids, terminate=terminate, signal=signal)
+
+    @cached_property
+    def control(self) -> Control:
+        """Orders to the fleet, and questions to it."""
+        from umbel.control import Control  # noqa: PLC0415 - most programs only send
+
+        return Control(self)
 
     @property
     def dead_letters(self) -> DeadLetters:

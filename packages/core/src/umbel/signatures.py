@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
-from umbel.errors import DecodeError, InvalidTaskError
+from umbel.argument_checks import (
+    called,
+    checked_app,
+    keywords,
+    no_signature,
+    nothing_to_call,
+    positional,
+)
+from umbel.errors import DecodeError
 from umbel.readonly import ReadOnlyDict
 from umbel.sendable import R_co, Sendable, SignatureSender
 from umbel.signature_forms import HOLDERS, OWN_KEYS, listed
@@ -36,6 +44,7 @@ class Signature(Sendable[R_co], Stampable):
         extra: Keys of other makers, kept as they are.
         app: Where it is sent; None: the current app, when it is sent. No part of its value.
         **more: More options.
+    Raises: WrongTypeError: one of these is none.
     """
 
     __slots__ = (
@@ -70,14 +79,15 @@ class Signature(Sendable[R_co], Stampable):
         app: SignatureSender | None = None,
         **more: Any,
     ) -> None:
+        name = task if isinstance(task, str) and task else called(task)
         self._fill(
-            task=task if isinstance(task, str) else task.name,
-            args=tuple(args or ()),
-            kwargs=kwargs or {},
-            options={**(options or {}), **more},
+            task=name,
+            args=args if type(args) is tuple else tuple(positional(name, args)),
+            kwargs=keywords(name, kwargs),
+            options=more if options is None else {**keywords(name, options, "options"), **more},
             immutable=immutable,
             subtask_type=subtask_type,
-            extra=extra or {},
+            extra={} if extra is None else keywords(name, extra, "extra"),
             _app=app,
         )
 
@@ -133,8 +143,8 @@ class Signature(Sendable[R_co], Stampable):
         if self.immutable or not (args or kwargs):
             return self._changed(options=merged) if options else self._changed()
         return self._changed(
-            args=(*args, *self.args),
-            kwargs={**self.kwargs, **kwargs} if kwargs else self.kwargs,
+            args=(*positional(self.task, args), *self.args) if args else self.args,
+            kwargs={**self.kwargs, **keywords(self.task, kwargs)} if kwargs else self.kwargs,
             options=merged,
         )
 
@@ -157,9 +167,9 @@ class Signature(Sendable[R_co], Stampable):
     ) -> Self:
         """Return a copy with other arguments or options in the place of its own; None: the same."""
         return self._changed(
-            args=self.args if args is None else tuple(args),
-            kwargs=self.kwargs if kwargs is None else kwargs,
-            options=self.options if options is None else options,
+            args=self.args if args is None else tuple(positional(self.task, args)),
+            kwargs=self.kwargs if kwargs is None else keywords(self.task, kwargs),
+            options=self.options if options is None else keywords(self.task, options, "options"),
         )
 
     def with_extra(self, **keys: Any) -> Self:
@@ -167,8 +177,8 @@ class Signature(Sendable[R_co], Stampable):
         return self._changed(extra={**self.extra, **keys})
 
     def bound_to(self, app: SignatureSender | None) -> Self:
-        """Return a copy that is sent by `app`."""
-        return self._changed(_app=app)
+        """Return a copy that is sent by `app`. Raises: WrongTypeError: that is no app."""
+        return self._changed(_app=checked_app(app))
 
     def link(self, callback: Any) -> Self:
         """Return a copy that has `callback` called with its result. A repeat changes nothing."""
@@ -183,7 +193,7 @@ class Signature(Sendable[R_co], Stampable):
         return self.link_error(errback)
 
     def _linked(self, option: str, given: Any) -> Self:
-        new = Signature.from_dict(given)
+        new = signature_of(given, f" as {option}")
         known = listed(self.options.get(option))
         if any(new == each for each in known):
             return self
@@ -198,14 +208,10 @@ class Signature(Sendable[R_co], Stampable):
 
     def __or__(self, other: Any) -> Signature[Any]:
         """Return a chain of both; what comes after a group is the body of a chord."""
-        if not isinstance(other, (Signature, Mapping)):
-            return NotImplemented
-        return self._then(Signature.from_dict(other))
+        return self._then(signature_of(other, " after |"))
 
     def __ror__(self, other: Any) -> Signature[Any]:
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return Signature.from_dict(other)._then(self)
+        return signature_of(other, " before |")._then(self)
 
     def _then(self, other: Signature[Any]) -> Signature[Any]:
         both: Signature[Any] = Signature.TYPES["chain"].joined(self, other)  # type: ignore[attr-defined]
@@ -339,6 +345,19 @@ def as_dict(value: Any) -> Any:
     return value.to_dict() if isinstance(value, Signature) else value
 
 
+def signature_of(given: Any, where: str = "") -> Signature[Any]:
+    """Return a signature, or that of a JSON form.
+
+    Args:
+        given: That.
+        where: The place where it stands, for the error.
+    Raises: WrongTypeError: it is neither. DecodeError: the form can't be read.
+    """
+    if not isinstance(given, (Signature, Mapping)):
+        raise no_signature(given, where)
+    return Signature.from_dict(given)
+
+
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
     """Return a signature: of a task or its name, or read from its JSON form.
 
@@ -346,17 +365,16 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
         varies: A task, its name, a signature (a copy is made), or the JSON form of one.
         *args: As of `Signature`, for a task or name.
         **kwargs: As of `Signature`, for a task or name; `app` for all.
-    Raises: InvalidTaskError: `varies` is none of these. DecodeError: the form can't be read.
+    Raises: WrongTypeError: `varies` is none of these. DecodeError: the form can't be read.
     """
     if isinstance(varies, (Signature, Mapping)):
         read = Signature.from_dict(varies)
         return read if kwargs.get("app") is None else read.bound_to(kwargs["app"])
     if isinstance(varies, str):
+        checked_app(kwargs.get("app"))
         return Signature(varies, *args, **kwargs)
     if not hasattr(varies, "signature"):
-        raise InvalidTaskError(
-            f"a signature is made of a task, its name or the JSON form of one, not of {varies!r:.80}"
-        )
+        raise nothing_to_call(varies)
     app = kwargs.pop("app", None)
     made: Signature[Any] = varies.signature(*args, **kwargs)
     return made if app is None else made.bound_to(app)

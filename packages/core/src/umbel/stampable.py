@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from umbel.signature_forms import LINKS, listed
-from umbel.stamps import combined, named, stamped
+from umbel.stamps import check_visitor, combined, named, stamped
 
 if TYPE_CHECKING:
     from umbel.canvas.stamping import StampingVisitor
@@ -39,8 +39,11 @@ class Stampable:
             append_stamps: Where there is a stamp of that name make a list of both; else the new
                 one wins, and a visitor's wins over `headers`.
             **headers: Stamps; with ``stamped_headers`` only what that lists.
-        Raises: InvalidTaskError: a stamp has the name of what ties calls together.
+        Raises:
+            WrongTypeError: `visitor` is none, or what it returns are no stamps.
+            InvalidTaskError: a stamp has the name of what ties calls together.
         """
+        check_visitor(visitor)
         given = named(headers)
         copy = self.stamp_links(visitor, append_stamps, **given)
         found = (
@@ -58,6 +61,7 @@ class Stampable:
         **headers: Any,
     ) -> Self:
         """Return a copy whose callbacks and errbacks are stamped; else as `stamp`."""
+        check_visitor(visitor)
         given, changed = named(headers), {}
         for option in LINKS:
             links = []

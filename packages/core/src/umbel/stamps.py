@@ -5,12 +5,12 @@ They are options of their own names, which the option ``stamped_headers`` lists.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from umbel.errors import InvalidTaskError
+from umbel.errors import InvalidTaskError, WrongTypeError
 
 #: Option that lists the names of the stamps.
 NAMES: Final = "stamped_headers"
@@ -37,15 +37,38 @@ def merged_options(own: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
 def named(headers: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what a visitor or caller gave; all of it are stamps unless it says which.
 
-    Raises: InvalidTaskError: one has the name of an option that ties calls together.
+    Raises:
+        WrongTypeError: these are no stamps.
+        InvalidTaskError: one has the name of an option that ties calls together.
     """
+    if headers is not None and not isinstance(headers, Mapping):
+        raise WrongTypeError(f"stamps must be a dict of names and values, not {headers!r:.80}")
     given = dict(headers or ())
     names = given.get(NAMES)
+    if names is not None and not are_names(names):
+        raise WrongTypeError(f"{NAMES} must be a list of names of stamps, not {names!r:.80}")
     given[NAMES] = _unique(given if names is None else names, ())
     if not _TIES.isdisjoint(given):
         wrong = min(_TIES & given.keys())
         raise InvalidTaskError(f"a stamp can't be named {wrong!r}, as that is how calls are tied")
     return given
+
+
+def are_names(given: Any) -> bool:
+    """Tell whether `given` can list the names of stamps; a text would be torn apart."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Collection):
+        return False
+    return all(isinstance(each, str) for each in given)
+
+
+def check_visitor(visitor: Any) -> None:
+    """Raise WrongTypeError for what can't say how signatures are stamped. None can be."""
+    if visitor is not None and (isinstance(visitor, type) or not hasattr(visitor, "on_signature")):
+        hint = f"; make one: {visitor.__name__}()" if isinstance(visitor, type) else ""
+        raise WrongTypeError(
+            f"stamp() takes a StampingVisitor, and stamps by name as in stamp(customer=7), "
+            f"not {visitor!r:.80}{hint}"
+        )
 
 
 def combined(

@@ -7,7 +7,9 @@ from typing import Any
 
 from umbel.canvas.policies import ON_FAILURE
 from umbel.canvas.primitives import chain, chord, group
+from umbel.errors import InvalidTaskError
 from umbel.options import SEND_OPTIONS, check_send_options
+from umbel.publishing.option_checks import check_held, check_values
 from umbel.signature_forms import HOLDERS, listed
 from umbel.signatures import Signature
 
@@ -15,7 +17,9 @@ _KNOWN = SEND_OPTIONS | {ON_FAILURE}
 
 
 def check_options(signature: Signature[Any]) -> None:
-    """Raise InvalidTaskError for an option of `signature`, or of a part of it, that no send has.
+    """Raise InvalidTaskError for an option of `signature`, or of a part, that can't be sent so.
+
+    No send has it, or not with that value.
 
     What stands in an option in its JSON form isn't looked at: another maker may know more.
     """
@@ -28,6 +32,8 @@ def check_options(signature: Signature[Any]) -> None:
         if options:
             if not options.keys() <= _KNOWN:
                 _check(each.task, options)
+            check_values(each.task, options)
+            check_held(each.task, options)
             held = (listed(options.get(name)) for name in HOLDERS)
             todo += [raw for raws in held for raw in raws if isinstance(raw, Signature)]
 
@@ -46,4 +52,9 @@ def _parts(signature: Signature[Any]) -> Iterator[Signature[Any]]:
 
 
 def _check(task: str, options: Mapping[str, Any]) -> None:
+    if "on_failure" in options and "on_failure" not in (options.get("stamped_headers") or ()):
+        raise InvalidTaskError(
+            f"sending task {task!r}: on_failure is said of a chord, or of the group that becomes "
+            f"its header, as in group(members, on_failure={options['on_failure']!r:.80})"
+        )
     check_send_options(task, {key: each for key, each in options.items() if key != ON_FAILURE})

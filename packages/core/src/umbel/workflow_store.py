@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 from umbel.canvas.expansion import Expansion
 from umbel.canvas.primitives import chain
 from umbel.canvas.references import Piece, stored
 from umbel.canvas.replacing import resolved
-from umbel.errors import DecodeError, UmbelError
+from umbel.errors import DecodeError, EncodeError, UmbelError
 from umbel.signatures import Signature
 
 if TYPE_CHECKING:
+    from umbel.canvas.expansion import ChordSize
     from umbel.canvas.freezing import NewId
     from umbel.interfaces.coordinator import Coordinator
     from umbel.interfaces.serializer import Serializer
@@ -30,6 +32,18 @@ RESULTS_PREFIX = "results:"
 #: Seconds that a piece is kept once it has been passed on, for who is about to do so again; and
 #: results once a call has had them, for the others of a group that get them, too.
 _PASSED_ON_S, _HAD_S = 3600.0, 86400.0
+
+
+class Counter(Protocol):
+    """What is told of chords that begin."""
+
+    def open_chord(
+        self, group_id: str, size: int, *, ttl_s: float | None, body: bytes | None = None
+    ) -> None:
+        """Say how many parts a chord has, and what it ends with."""
+
+    def chord_body(self, group_id: str) -> bytes | None:
+        """Return what a chord ends with that is open."""
 
 
 class WorkflowStore:
@@ -131,8 +145,7 @@ class WorkflowStore:
         coordinator = self._coordinator()
         if coordinator is None:
             raise DecodeError("there is no coordinator, so no piece of a workflow can be kept")
-        data = self._writes.content_type.encode() + b"\n" + self._writes.dumps(value)
-        coordinator.put(_PREFIX + key, data, ttl_s=ttl_s)
+        coordinator.put(_PREFIX + key, self._packed(value), ttl_s=ttl_s)
 
     def get(self, key: str) -> Any:
         """Return a value that was kept; None where it is gone. Raises: DecodeError."""
@@ -140,8 +153,40 @@ class WorkflowStore:
         if coordinator is None:
             return None
         data = coordinator.get([_PREFIX + key]).get(_PREFIX + key)
-        if data is None:
-            return None
+        return None if data is None else self._unpacked(data)
+
+    def open_chords(
+        self, counter: Counter, chords: Iterable[ChordSize], *, expires_s: float | None
+    ) -> None:
+        """Say how many parts `chords` have, and what they end with; repeatable.
+
+        Args:
+            counter: Counts their parts.
+            chords: Chords, and groups whose members are counted.
+            expires_s: Seconds for which the count of a group is kept; None: for ever.
+        """
+        for each in chords:
+            if each.body is None:
+                counter.open_chord(each.group_id, each.size, ttl_s=expires_s)
+                continue
+            body: bytes | None = None
+            # Its parts may be encoded by another serializer, which can.
+            with suppress(EncodeError):
+                body = self._packed(each.body)
+            counter.open_chord(each.group_id, each.size, ttl_s=self._ttl_s, body=body)
+
+    def chord_body(self, counter: Counter, group_id: str) -> Any:
+        """Return what a chord ends with, of which `counter` was told so; None where it wasn't.
+
+        Raises: DecodeError: it can't be read. BackendUnavailableError.
+        """
+        data = counter.chord_body(group_id)
+        return None if data is None else self._unpacked(data)
+
+    def _packed(self, value: Any) -> bytes:
+        return self._writes.content_type.encode() + b"\n" + self._writes.dumps(value)
+
+    def _unpacked(self, data: bytes) -> Any:
         content_type, _, body = data.partition(b"\n")
         name = content_type.decode("ascii", "replace")
         if name not in self._accepted:

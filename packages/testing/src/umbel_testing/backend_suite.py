@@ -11,6 +11,7 @@ Each call returns a new handle on the same store, which may outlive a test.
 from __future__ import annotations
 
 from umbel.interfaces.backend import Backend, BackendCapability
+from umbel_testing.backend_chord_body_suite import BackendChordBodySuite
 from umbel_testing.backend_chord_suite import BackendChordSuite
 from umbel_testing.backend_groups_suite import BackendGroupsSuite
 from umbel_testing.backend_progress_suite import BackendProgressSuite
@@ -23,6 +24,7 @@ class BackendSuite(
     BackendWaitingSuite,
     BackendGroupsSuite,
     BackendChordSuite,
+    BackendChordBodySuite,
     BackendProgressSuite,
 ):
     """All that is promised of every result backend."""

@@ -52,12 +52,12 @@ def chord_part(index, result=b"5"):
 def test_chord_that_is_over_keeps_no_part():
     space = Space()
     backend = MemoryBackend(space, FakeClock())
-    backend.open_chord("group", 2, ttl_s=60.0)
+    backend.open_chord("group", 2, ttl_s=60.0, body=b"{}")
     backend.join_chord([chord_part(0), chord_part(1, None)])
     backend.close_chord(["group"])
     chord = space.results.chords._chord("group", 0.0)
 
-    assert (chord.parts, chord.counted) == ({}, set())
+    assert (chord.parts, chord.counted, chord.body) == ({}, set(), None)
 
 
 def test_chord_that_nobody_opened_is_known_to_be_over_for_a_while():

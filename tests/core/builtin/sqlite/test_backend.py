@@ -109,7 +109,7 @@ def counted(group_id, index):
 
 
 def test_chord_that_is_over_leaves_a_row(backend, query):
-    backend.open_chord("group", 2, ttl_s=60.0)
+    backend.open_chord("group", 2, ttl_s=60.0, body=b"{}")
     backend.grow_chord("group", ["more"], ttl_s=60.0)
     backend.join_chord([counted("group", 0), chord_part("group", 1)])
     backend.close_chord(["group"])
@@ -117,11 +117,12 @@ def test_chord_that_is_over_leaves_a_row(backend, query):
     assert query("SELECT count(*) FROM chords") == [(1,)]
     assert query("SELECT count(*) FROM chord_parts") == [(0,)]
     assert query("SELECT count(*) FROM chord_told") == [(0,)]
+    assert query("SELECT count(*) FROM chord_bodies") == [(0,)]
 
 
 def test_expired_chords_are_dropped_as_others_come(backend, clock, query):
     for each in ("one", "two"):
-        backend.open_chord(each, 3, ttl_s=60.0)
+        backend.open_chord(each, 3, ttl_s=60.0, body=b"{}")
         backend.grow_chord(each, ["more"], ttl_s=60.0)
         backend.join_chord([counted(each, 0), chord_part(each, 1)])
     backend.close_chord(["two"])
@@ -131,6 +132,7 @@ def test_expired_chords_are_dropped_as_others_come(backend, clock, query):
     assert query("SELECT group_id FROM chords") == [("new",)]
     assert query("SELECT count(*) FROM chord_parts") == [(0,)]
     assert query("SELECT count(*) FROM chord_told") == [(0,)]
+    assert query("SELECT count(*) FROM chord_bodies") == [(0,)]
 
 
 @pytest.mark.parametrize("after_s", [299, 3000, 4000])

@@ -161,6 +161,15 @@ def test_parts_that_a_process_of_version_3_joins_are_counted(backend, query, old
     assert backend.chord_progress([old_chord]) == {old_chord: ChordProgress(3, 3, 2)}
 
 
+def test_chord_that_a_process_of_version_4_closes_has_no_body(backend, query):
+    backend.open_chord("group", 2, ttl_s=3600.0, body=b"{}")
+    query("UPDATE chords SET closed = 1 WHERE group_id = 'group'")
+    assert backend.chord_body("group") is None
+
+    backend.open_chord("group", 2, ttl_s=3600.0)
+    assert backend.chord_body("group") is None
+
+
 def tables_of(path):
     """Return the columns of each table, and what each index is made of."""
     cx = sqlite3.connect(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from umbel.canvas.forms import body_of, end_of, flat, header_of
+from umbel.canvas.forms import body_of, end_of, flat
 from umbel.canvas.primitives import chain, chord, group
 from umbel.signatures import Signature
 
@@ -26,7 +26,7 @@ def beginnings(signature: Signature[Any]) -> list[Any]:
             after = signature.options.get("chain")
             return found + beginnings(Signature.from_dict(after[-1])) if after else found
         case chord():
-            return [_group(header_of(signature)), *beginnings(body_of(signature))]
+            return [_group(signature.header), *beginnings(body_of(signature))]
     return [[[end_of(signature, "task_id"), None], None]]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from umbel.canvas.policies import ON_FAILURE, checked_policy
 from umbel.errors import DecodeError
 from umbel.signatures import Signature
-from umbel.stamps import combined, named
+from umbel.stamps import check_visitor, combined, named
 
 if TYPE_CHECKING:
     from umbel.canvas.stamping import StampingVisitor, Stamps
@@ -26,15 +27,41 @@ class Composed(Signature[Any]):
         self,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        on_failure: str | None = None,
         **options: Any,
     ) -> Self:
-        """Return a copy with `args` and `kwargs` for its first step or members, and `options`."""
+        """Return a copy with `args` and `kwargs` for its first step or members, and `options`.
+
+        `on_failure` is that of `set`.
+        """
+        if on_failure is not None:
+            options[ON_FAILURE] = self._checked_policy(on_failure)
         copy = super().clone(**options)
         if self.immutable or not (args or kwargs):
             return copy
         return copy.settled()._for_members(args, kwargs)
 
     partial = clone
+
+    def set(
+        self, *, immutable: bool | None = None, on_failure: str | None = None, **options: Any
+    ) -> Self:
+        """Return a copy with these options merged in, whatever it had.
+
+        Args:
+            immutable: Take no parent's result, or do; None: as it is.
+            on_failure: Of a chord, or a group that something comes after: what a failed member
+                means; see `umbel.chord`.
+            **options: See `umbel.options.SendOptions`.
+        Raises: InvalidTaskError: `on_failure` isn't known, or it is a chain.
+        """
+        if on_failure is not None:
+            options[ON_FAILURE] = self._checked_policy(on_failure)
+        return super().set(immutable=immutable, **options)
+
+    def _checked_policy(self, given: str) -> str:
+        return checked_policy(given)
 
     def settled(self) -> Self:
         """Return a copy that has no arguments itself, as in Celery's forms: its members have."""
@@ -64,6 +91,7 @@ class OfTasks(Composed):
         self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
     ) -> Self:
         """Return a copy that is stamped, with all that it is made of; see `Signature.stamp`."""
+        check_visitor(visitor)
         given = named(headers)
         if visitor is not None:
             given = combined(given, named(self._enter(visitor, given)), append=append_stamps)

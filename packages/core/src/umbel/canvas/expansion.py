@@ -16,12 +16,10 @@ import msgspec
 from umbel.canvas.beginnings import beginnings
 from umbel.canvas.forms import (
     body_of,
-    chain_of,
     chord_of,
     end_of,
     flat,
     has_one_end,
-    header_of,
     steps_of,
     together,
 )
@@ -40,8 +38,8 @@ class ChordSize(msgspec.Struct, frozen=True):
 
     group_id: str
     size: int
-    #: False: a group, whose end nobody waits for.
-    has_body: bool = True
+    #: What it ends with, as it travels in each part; None: a group, whose end nobody waits for.
+    body: Any = None
 
 
 class Expansion:
@@ -122,7 +120,7 @@ class Expansion:
         elif isinstance(first, group) and not first.options.get("chain"):
             later: list[Any] = [*after, *reversed(rest)]
             following = [Signature.from_dict(each) for each in reversed(later)]
-            body = following[0] if len(following) == 1 else chain_of(following, {})
+            body = following[0] if len(following) == 1 else chain(following)
             self._begin_followed(first, body, f"{place}.0")
         else:
             followers = self._embedded([*after, *reversed(rest)], place)
@@ -138,7 +136,7 @@ class Expansion:
         members = list(flat(signature))
         # A member that ends with a group has many ends.
         if all(map(has_one_end, members)) and any(end_of(each, COUNTED) for each in members):
-            self.chords.append(ChordSize(signature.options["task_id"], len(members), False))
+            self.chords.append(ChordSize(signature.options["task_id"], len(members)))
         for index, each in enumerate(members):
             if type(each) is Signature:
                 self.calls.append(each)
@@ -146,7 +144,7 @@ class Expansion:
                 self._begin(each, f"{place}.{index}")
 
     def _begin_chord(self, signature: chord, place: str) -> None:
-        header, body = header_of(signature), body_of(signature)
+        header, body = signature.header, body_of(signature)
         members = list(flat(header))
         if not members:
             self._begin(body.clone(([],)), f"{place}.body")
@@ -158,8 +156,9 @@ class Expansion:
             body = with_policy(body, policy)
         if not isinstance(body, (chain, group, chord)):
             body = defaulted(body, {"group_id": group_id})
-        membership = {"group_id": group_id, "chord": as_dict(self._aside(body, f"{place}.body"))}
-        self.chords.append(ChordSize(group_id, len(members)))
+        embedded = as_dict(self._aside(body, f"{place}.body"))
+        membership = {"group_id": group_id, "chord": embedded}
+        self.chords.append(ChordSize(group_id, len(members), embedded))
         for index, each in enumerate(members):
             if type(each) is Signature and each.options.get("chord") is None:
                 options = {**each.options, **membership, "group_index": index}

@@ -5,7 +5,7 @@ What a composed signature has as options belongs to its last step, to its member
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from umbel.canvas.options import AS_A_WHOLE, as_member, followed, linked, overridden
@@ -56,18 +56,6 @@ def check(raw: Any) -> None:
         read(raw)
 
 
-def members(signature: Signature[Any]) -> tuple[Signature[Any], ...]:
-    """Return the steps of a chain, or the members of a group."""
-    found: tuple[Signature[Any], ...] = signature.kwargs["tasks"]
-    return found
-
-
-def header_of(signature: Signature[Any]) -> group:
-    """Return the header of a chord."""
-    found: group = signature.kwargs["header"]
-    return found
-
-
 def body_of(signature: Signature[Any]) -> Signature[Any]:
     """Return the body of a chord, with what the chord has as options.
 
@@ -83,16 +71,6 @@ def body_of(signature: Signature[Any]) -> Signature[Any]:
     return with_policy(as_member(body, options), options.get(ON_FAILURE))
 
 
-def chain_of(steps: Iterable[Signature[Any]], options: Mapping[str, Any]) -> chain:
-    """Return a chain of `steps`."""
-    return chain(list(steps), **options)
-
-
-def group_of(tasks: Iterable[Any], options: Mapping[str, Any] | None = None) -> group:
-    """Return a group of `tasks`."""
-    return group(list(tasks), **(options or {}))
-
-
 def chord_of(header: Signature[Any], body: Signature[Any], options: Mapping[str, Any]) -> chord:
     """Return a chord of the group `header` and `body`."""
     return chord(header, body).set(**options)
@@ -103,7 +81,7 @@ def together(calls: Sequence[Signature[Any]]) -> Signature[Any]:
     if len(calls) == 1:
         return calls[0]
     # The members of a group in a group would be its own.
-    return group([chain_of([each], {}) if isinstance(each, group) else each for each in calls])
+    return group([chain([each]) if isinstance(each, group) else each for each in calls])
 
 
 def flat(signature: Signature[Any]) -> Iterator[Signature[Any]]:
@@ -116,7 +94,7 @@ def flat(signature: Signature[Any]) -> Iterator[Signature[Any]]:
         signature = signature.settled()
     shared = {key: each for key, each in options.items() if key not in AS_A_WHOLE}
     errbacks = options.get("link_error")
-    for each in members(signature):
+    for each in signature.kwargs["tasks"]:
         member = overridden(each, shared) if shared else each
         if errbacks:
             member = linked(member, "link_error", errbacks)

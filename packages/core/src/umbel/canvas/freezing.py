@@ -11,12 +11,9 @@ from typing import Any, Final
 
 from umbel.canvas.forms import (
     body_of,
-    chain_of,
     chord_of,
     end_of,
     flat,
-    group_of,
-    header_of,
     is_part,
 )
 from umbel.canvas.options import (
@@ -28,6 +25,7 @@ from umbel.canvas.options import (
     linked,
     overridden,
 )
+from umbel.canvas.policies import ON_FAILURE
 from umbel.canvas.primitives import chain, chord, group, is_nothing
 from umbel.signatures import Signature
 
@@ -104,7 +102,7 @@ class Freezer:
         assert parent is not None  # noqa: S101 - there is a step
         task_id = parent[0][0]
         kept = {key: signature.options[key] for key in ("chain",) if signature.options.get(key)}
-        return chain_of(steps, {**kept, "task_id": task_id}), parent
+        return chain(steps, **kept, task_id=task_id), parent
 
     def _group(self, signature: group, place: str) -> tuple[Signature[Any], ResultTuple]:
         options = signature.options
@@ -120,7 +118,7 @@ class Freezer:
         kept = {key: options[key] for key in _KEPT if options.get(key) is not None}
         if self._celery and tasks and kept.pop("link", None):
             tasks[0] = linked(tasks[0], "link", _immutable(options["link"]))
-        return group_of(tasks, {**kept, "task_id": group_id}), [[group_id, None], results]
+        return group(tasks, **kept, task_id=group_id), [[group_id, None], results]
 
     def _member(
         self, signature: Signature[Any], options: dict[str, Any], place: str
@@ -132,7 +130,7 @@ class Freezer:
         return self.freeze(defaulted(signature, options), place)
 
     def _chord(self, signature: chord, place: str) -> tuple[Signature[Any], ResultTuple]:
-        options, header, body = signature.options, header_of(signature), body_of(signature)
+        options, header, body = signature.options, signature.header, body_of(signature)
         group_id, task_id = header.options.get("task_id"), options.get("task_id")
         if task_id is not None and end_of(body, "task_id") is None:
             body = defaulted(body, {"task_id": task_id})
@@ -156,7 +154,7 @@ class Freezer:
                 tasks[0] = linked(tasks[0], "link", _immutable(header.options["link"]))
             else:
                 kept["link"] = header.options["link"]
-        header = group_of(tasks, kept)
+        header = group(tasks, **kept)
         # Celery's workers take the group's id from here: the header is a list to them.
         frozen = chord_of(header, body, {"task_id": group_id})
         return frozen, _after(result, [[group_id, None], results])
@@ -167,7 +165,7 @@ _OF_THE_SENDING: Final = frozenset({"producer", "connection", "add_to_parent"})
 #: How many chords lie within each other, of groups that come one after the other in a chain.
 _MOST_WITHIN: Final = 8
 #: What a group keeps of its options once its members have the others.
-_KEPT: Final = (*MEMBERSHIP, "chain", "link")
+_KEPT: Final = (*MEMBERSHIP, "chain", "link", ON_FAILURE)
 
 
 def _with_bodies(steps: list[Signature[Any]]) -> list[Signature[Any]]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from umbel.argument_checks import items
 from umbel.canvas.primitives import group
-from umbel.errors import InvalidTaskError
+from umbel.errors import InvalidTaskError, WrongTypeError
 from umbel.signatures import Signature, signature
 
 
@@ -28,7 +29,7 @@ class _OfItems(Signature[Any]):
         called = signature(task)
         super().__init__(
             name,
-            kwargs={"task": called.to_dict(), "it": list(it), **kwargs},
+            kwargs={"task": called.to_dict(), "it": list(items(kind, it)), **kwargs},
             options=options,
             immutable=True,
             subtask_type=kind,
@@ -70,6 +71,7 @@ class xstarmap(_OfItems):  # noqa: N801 - Celery's name
 
     def __init__(self, task: Any, it: Iterable[Any], **options: Any) -> None:
         super().__init__("celery.starmap", "xstarmap", task, it, options)
+        _check_arguments("starmap", self.kwargs["it"])
 
 
 @Signature.register_type("chunks")
@@ -86,9 +88,12 @@ class chunks(_OfItems):  # noqa: N801 - Celery's name
     __slots__ = ()
 
     def __init__(self, task: Any, it: Iterable[Any], n: int, **options: Any) -> None:
-        if type(n) is not int or n < 1:
+        if type(n) is not int:
+            raise WrongTypeError(f"chunks need a size of 1 or more, not {n!r:.80}")
+        if n < 1:
             raise InvalidTaskError(f"chunks need a size of 1 or more, not {n!r:.80}")
         super().__init__("celery.chunks", "chunks", task, it, options, n=n)
+        _check_arguments("chunks", self.kwargs["it"])
 
     def group(self) -> group:
         """Return the pieces as members of a group."""
@@ -108,3 +113,14 @@ class chunks(_OfItems):  # noqa: N801 - Celery's name
     def apply_chunks(cls, task: Any, it: Iterable[Any], n: int) -> Any:
         """Send `it` in pieces from here; their group's result."""
         return cls(task, it, n)()
+
+
+def _check_arguments(what: str, it: list[Any]) -> None:
+    """Raise WrongTypeError for an item that holds no arguments; a text would be torn apart."""
+    for kind in set(map(type, it)):
+        if issubclass(kind, (str, bytes, Mapping)) or not issubclass(kind, Iterable):
+            wrong = next(each for each in it if type(each) is kind)
+            raise WrongTypeError(
+                f"{what}: each item is a list or tuple of arguments, not {wrong!r:.80}; "
+                f"zip(it) makes such of single ones"
+            )

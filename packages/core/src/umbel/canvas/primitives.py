@@ -5,17 +5,18 @@ Named as functions are, since that is how they are used, and as in Celery.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from umbel.argument_checks import no_signature
 from umbel.canvas.composed import Composed, OfTasks
+from umbel.canvas.countdowns import countdowns
 from umbel.canvas.options import AS_A_WHOLE, as_member, defaulted, linked, overridden
 from umbel.canvas.policies import ON_FAILURE, checked_policy
 from umbel.errors import DecodeError, InvalidTaskError
 from umbel.signature_forms import LINKS
-from umbel.signatures import Signature, as_dict
-from umbel.stamps import combined, named
+from umbel.signatures import Signature, as_dict, signature_of
+from umbel.stamps import check_visitor, combined, named
 
 if TYPE_CHECKING:
     from umbel.canvas.stamping import StampingVisitor, Stamps
@@ -105,6 +106,12 @@ class chain(OfTasks):  # noqa: N801 - Celery's name
     def _leave(self, visitor: StampingVisitor, given: dict[str, Any]) -> None:
         visitor.on_chain_end(self, **given)
 
+    def _checked_policy(self, given: str) -> str:
+        raise InvalidTaskError(
+            f"a chain has no on_failure; say it of the group in it whose members may fail, as in "
+            f"group(members, on_failure={given!r:.80})"
+        )
+
     def set_immutable(self, immutable: bool = True) -> Self:
         """Return a copy whose first step takes no parent's result, or does."""
         return self._with_first(lambda first: first.set_immutable(immutable))
@@ -131,13 +138,16 @@ class group(OfTasks):  # noqa: N801 - Celery's name
 
     Args:
         *tasks: The members, or one iterable of them. The members of a group in it are its own.
+        on_failure: What a failed member means to what comes after the group; see `chord`.
         **options: Of all members, but for ``link``: called once, when all are done.
     """
 
     __slots__ = ()
 
-    def __init__(self, *tasks: Any, **options: Any) -> None:
+    def __init__(self, *tasks: Any, on_failure: str | None = None, **options: Any) -> None:
         found = _signatures(tasks)
+        if on_failure is not None:
+            options[ON_FAILURE] = checked_policy(on_failure)
         super().__init__(
             "celery.group",
             kwargs={"tasks": found},
@@ -153,10 +163,11 @@ class group(OfTasks):  # noqa: N801 - Celery's name
             start: Seconds until the first begins.
             stop: Seconds that no member waits longer than; None: no bound.
             step: Seconds between two members.
+        Raises: WrongTypeError: one of these is no number.
         """
         return self._with_tasks(
             each.set(countdown=countdown)
-            for each, countdown in zip(self.tasks, _steps(start, stop, step), strict=False)
+            for each, countdown in zip(self.tasks, countdowns(start, stop, step), strict=False)
         )
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -195,6 +206,7 @@ class chord(Composed):  # noqa: N801 - Celery's name
         on_failure: What a failed member means. ``"abort"``: the body fails at once, with a
             ChordError that names the member. ``"collect"``: the body gets an error record in its
             place: ``exc_type``, ``exc_message``, ``exc_module``. ``"ignore"``: it is left out.
+            None: as the group says that is the header.
         interval: Taken since callers of Celery pass it; nothing polls here.
         max_retries: As `interval`.
         **options: Of the members and the body, but for ``link``, ``link_error``, ``task_id`` and
@@ -214,9 +226,11 @@ class chord(Composed):  # noqa: N801 - Celery's name
         **options: Any,
     ) -> None:
         members = _header(header)
-        found = None if body is None else _signature_of(body)
+        found = None if body is None else signature_of(body)
         if on_failure is not None:
             options[ON_FAILURE] = checked_policy(on_failure)
+        elif (of_group := members.options.get(ON_FAILURE)) is not None:
+            options[ON_FAILURE] = of_group
         bound = [members] if found is None else [members, found]
         super().__init__(
             "celery.chord",
@@ -243,7 +257,7 @@ class chord(Composed):  # noqa: N801 - Celery's name
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it, with `body` in the place of its own."""
-        called = self if body is None else self._with(body=_signature_of(body))
+        called = self if body is None else self._with(body=signature_of(body))
         return called.apply_async(**options)
 
     def apply_async(
@@ -284,6 +298,7 @@ class chord(Composed):  # noqa: N801 - Celery's name
         self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
     ) -> Self:
         """Return a copy that is stamped: its header, then its body; see `Signature.stamp`."""
+        check_visitor(visitor)
         given = named(headers)
         if visitor is not None:
             found = visitor.on_chord_header_start(self, **given)
@@ -365,33 +380,17 @@ def _header(given: Any) -> group:
         return group([given])
     if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
         return group(given)
-    raise InvalidTaskError(f"the header of a chord must be signatures, not {given!r:.80}")
+    raise no_signature(given, " in the header of a chord")
 
 
 def _signatures(given: tuple[Any, ...]) -> tuple[Signature[Any], ...]:
     """Return what `given` holds: signatures, or one iterable of them."""
     if len(given) == 1 and not isinstance(given[0], (Signature, Mapping, str)):
         if not isinstance(given[0], Iterable):
-            raise InvalidTaskError(f"a signature is wanted, such as task.s(), not {given[0]!r:.80}")
+            raise no_signature(given[0])
         given = tuple(given[0])
-    return tuple(map(_signature_of, given))
-
-
-def _signature_of(given: Any) -> Signature[Any]:
-    if isinstance(given, (Signature, Mapping)):
-        return Signature.from_dict(given)
-    raise InvalidTaskError(f"a signature is wanted, such as task.s(), not {given!r:.80}")
+    return tuple(map(signature_of, given))
 
 
 def _app_of(signatures: Iterable[Signature[Any]]) -> Any:
     return next((each._app for each in signatures if each._app is not None), None)
-
-
-def _steps(start: float, stop: float | None, step: float) -> Iterator[float]:
-    """Yield countdowns; once `stop` is reached the last one stays, as in Celery."""
-    last = start
-    for index in count():
-        value = start + index * step
-        if stop is None or value <= stop:
-            last = value
-        yield last

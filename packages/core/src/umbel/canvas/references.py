@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from umbel.canvas.forms import chain_of, end_of
+from umbel.canvas.forms import end_of
 from umbel.canvas.options import MEMBERSHIP
 from umbel.canvas.policies import ON_FAILURE
 from umbel.canvas.primitives import chain, chord, group
@@ -88,7 +88,7 @@ def blocks(
     pieces: list[Piece] = []
     following: stored | None = None
     for number in range(len(cut) - 1, 0, -1):
-        block = chain_of([*cut[number], *([following] if following else [])], {})
+        block = chain([*cut[number], *([following] if following else [])])
         key = key_of(number)
         pieces.append(Piece(key, block))
         following = reference_to(key, block)

@@ -11,12 +11,8 @@ from typing import Any, Final
 
 from umbel.canvas.forms import (
     body_of,
-    chain_of,
     chord_of,
-    group_of,
-    header_of,
     is_part,
-    members,
 )
 from umbel.canvas.freezing import ACCUMULATE
 from umbel.canvas.options import COUNTED, MEMBERSHIP, followed, linked
@@ -95,7 +91,7 @@ def ended_with(
     if options.get("chain"):
         alone = signature.replace(options={**options, "chain": None})
         steps = [alone, *map(Signature.from_dict, reversed(options["chain"]))]
-        return ended_with(chain_of(steps, {}), end)
+        return ended_with(chain(steps), end)
     changed: Signature[Any]
     match signature:
         case chain():
@@ -103,13 +99,13 @@ def ended_with(
             if not steps:
                 raise InvalidTaskError("a chain without steps ends with nothing")
             steps[-1] = ended_with(steps[-1], end)
-            changed = chain_of(steps, {})
+            changed = chain(steps)
         case group():
             changed = ended_with(as_chord(signature), end)
         case chord():
             kept = {name: each for name, each in options.items() if name not in _OF_THE_BODY}
             body = ended_with(body_of(signature), end)
-            changed = chord_of(header_of(signature), body, kept)
+            changed = chord_of(signature.header, body, kept)
         case _:
             return end(signature)
     return changed.with_extra(**signature.extra) if signature.extra else changed
@@ -142,6 +138,6 @@ def as_chord(signature: group) -> chord:
     options = dict(signature.options)
     body = linked(ACCUMULATE, "link", options.pop("link", None))
     after = options.pop("chain", None)
-    header = group_of(members(signature), options)
+    header = group(signature.tasks, **options)
     made = chord_of(header, body, {"chain": after} if after else {})
     return made.with_extra(**signature.extra) if signature.extra else made

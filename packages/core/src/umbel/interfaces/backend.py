@@ -33,7 +33,7 @@ class BackendCapability(StrEnum):
     SHARED = "shared"
     #: Drops expired results by itself, without `expire`.
     EXPIRES = "expires"
-    #: `open_chord`, `grow_chord`, `join_chord`, `close_chord`, `chord_progress`.
+    #: `open_chord`, `chord_body`, `grow_chord`, `join_chord`, `close_chord`, `chord_progress`.
     CHORD = "chord"
 
 
@@ -113,13 +113,25 @@ class Backend(ABC):
 
     # -- CHORD --------------------------------------------------------------------------------
 
-    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
+    def open_chord(
+        self, group_id: str, size: int, *, ttl_s: float | None, body: bytes | None = None
+    ) -> None:
         """Say that the chord or group of `group_id` has `size` parts; before any of them is sent.
 
-        Repeatable: of an open chord, the parts that were joined stay, and so does what it has
-        grown by; a closed one begins anew.
+        Repeatable: of an open chord, the parts that were joined stay, and so do what it has grown
+        by and, where none is given, its `body`; a closed one begins anew.
+
+        Args:
+            body: What to keep for `chord_body`, any bytes; None: a group, or it isn't known.
         """
         self._need(BackendCapability.CHORD)
+
+    def chord_body(self, group_id: str) -> bytes | None:
+        """Return what `open_chord` was given as the body of a chord that is open; None: nothing.
+
+        Asked for where a part can't be read, so that no message tells what its chord ends with.
+        """
+        return None
 
     def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
         """Say that a chord has a part more for each of `task_ids` that wasn't told before.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, timedelta, tzinfo
+from datetime import UTC, tzinfo
 from typing import Any
 
 import msgspec
 
+from umbel.canvas.ends import ENDS, end_header
 from umbel.canvas.options import COUNTED, RESULTS
 from umbel.clock import Clock, to_iso
 from umbel.compression import compress
@@ -21,6 +22,7 @@ from umbel.ids import IdFactory, hostname
 from umbel.interfaces.serializer import Serializer
 from umbel.messages import DEFAULT_QUEUE, META, Message
 from umbel.options import check_send_options
+from umbel.publishing.option_checks import check_values, no_id
 from umbel.publishing.option_values import (
     instant,
     json_form,
@@ -59,6 +61,7 @@ RESERVED_HEADERS = frozenset(
         "compression",
         COUNTED,
         RESULTS,
+        ENDS,
         KEEP_RESULT,
         META,
     }
@@ -139,9 +142,7 @@ def draft_message(
     """
     task_id = options.get("task_id") or new_id()
     if not isinstance(task_id, str):
-        raise InvalidTaskError(
-            f"sending task {name!r}: task_id must be text, not {task_id!r:.80}; pass str() of it"
-        )
+        raise no_id(name, task_id)
     root_id: str = task_id
     parent_id: str | None = None
     if parent is not None:
@@ -203,6 +204,7 @@ def _apply_options(draft: Draft, options: Mapping[str, Any], clock: Clock, zone:
         if options.get("chord") is not None:
             draft.embed = {**NO_EMBED, "chord": json_form(name, "chord", options["chord"])}
         return
+    check_values(name, options)
     if options.get("ignore_result") is False:
         headers[KEEP_RESULT] = True
     _apply_times(draft, options, clock, zone)
@@ -235,11 +237,6 @@ def _apply_times(draft: Draft, options: Mapping[str, Any], clock: Clock, zone: t
     if countdown is not None:
         draft.due_at = instant(name, "countdown", countdown, clock, zone)
     elif eta is not None:
-        if isinstance(eta, (int, float, timedelta)):
-            raise InvalidTaskError(
-                f"sending task {name!r}: eta must be a datetime, not {eta!r}; "
-                f"seconds from now are countdown="
-            )
         draft.due_at = instant(name, "eta", eta, clock, zone)
     if draft.due_at is not None:
         headers["eta"] = to_iso(draft.due_at)
@@ -251,10 +248,6 @@ def _apply_times(draft: Draft, options: Mapping[str, Any], clock: Clock, zone: t
 def _apply_route(draft: Draft, options: Mapping[str, Any]) -> None:
     queue, routing_key = options.get("queue"), options.get("routing_key")
     if queue is not None:
-        if not isinstance(queue, str) or not queue:
-            raise InvalidTaskError(
-                f"sending task {draft.name!r}: queue must be a name, not {queue!r:.80}"
-            )
         draft.queue = draft.routing_key = queue
         draft.exchange = ""
     if options.get("exchange") is not None:
@@ -283,6 +276,10 @@ def _apply_links(draft: Draft, options: Mapping[str, Any]) -> None:
     chord = options.get("chord")
     if chord is not None:
         embed["chord"] = json_form(draft.name, "chord", chord)
+    if embed["chain"] is not None:
+        ends = end_header(embed["chain"])
+        if ends is not None:
+            draft.headers[ENDS] = ends
     if any(value is not None for value in embed.values()):
         draft.embed = embed
 
@@ -299,11 +296,6 @@ def _apply_headers(draft: Draft, options: Mapping[str, Any]) -> None:
         draft.headers.update(own)
     meta = options.get("meta")
     if meta is not None:
-        if not isinstance(meta, Mapping) or not all(isinstance(key, str) for key in meta):
-            raise InvalidTaskError(
-                f"sending task {draft.name!r}: meta must be a dict with keys of text, "
-                f"not {meta!r:.80}"
-            )
         draft.headers[META] = {**draft.headers.get(META, {}), **meta}
     stamps = dict(options.get("stamps") or {})
     names = list(options.get("stamped_headers") or ())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -13,6 +12,9 @@ from umbel.messages import MAX_PRIORITY
 from umbel.signature_forms import is_form
 from umbel.signatures import Signature
 
+#: No time that counts from now lies further away: years have four digits. NaN isn't within.
+_MOST_S = 6e10
+
 
 def instant(task: str, option: str, value: Any, clock: Clock, zone: tzinfo = UTC) -> float:
     """Return `value` as unix seconds: a number or timedelta counts from now.
@@ -21,29 +23,33 @@ def instant(task: str, option: str, value: Any, clock: Clock, zone: tzinfo = UTC
 
     Raises: InvalidTaskError: it is neither that nor a datetime or its ISO 8601 text.
     """
-    if isinstance(value, timedelta):
-        return clock.time() + value.total_seconds()
+    found = time_in(task, option, value)
+    if isinstance(found, datetime):
+        return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).timestamp()
+    return clock.time() + found
+
+
+def time_in(task: str, option: str, value: Any) -> datetime | float:
+    """Return the time that an option names, or seconds from now. Raises: InvalidTaskError."""
     if isinstance(value, datetime):
-        return (value if value.tzinfo is not None else value.replace(tzinfo=zone)).timestamp()
+        return value
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            return datetime.fromisoformat(value)
         except ValueError as exc:
             text = f"sending task {task!r}: {option} isn't an ISO 8601 time: {value!r:.80}"
             raise InvalidTaskError(text) from exc
-        return instant(task, option, moment, clock, zone)
-    return clock.time() + seconds(task, option, value)
+    return seconds(task, option, value)
 
 
 def seconds(task: str, option: str, value: Any) -> float:
     """Return a duration in seconds: a number or a timedelta. Raises: InvalidTaskError."""
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    found = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) <= _MOST_S:
         raise InvalidTaskError(
             f"sending task {task!r}: {option} must be seconds, not {value!r:.80}"
         )
-    return value
+    return found
 
 
 def priority(task: str, value: Any) -> int:

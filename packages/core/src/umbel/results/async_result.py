@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
+from umbel.argument_checks import check_callbacks, seconds_or_none
 from umbel.errors import UmbelError
 from umbel.outcomes import StoredResult
 from umbel.results.codec import ResultDocument
@@ -137,7 +138,9 @@ class AsyncResult(ResultNode[R_co]):
         Args:
             callback: Called in every final state; with `on_error`, only without an error.
             on_error: Called with the task's error, or with what ended the waiting.
+        Raises: WrongTypeError: these are no functions.
         """
+        check_callbacks(callback, on_error)
         if self._document is not None:
             self._call_back(self._document, callback, on_error)
         else:
@@ -154,13 +157,14 @@ class AsyncResult(ResultNode[R_co]):
         on_interval: Callable[[], object] | None,
     ) -> ResultDocument:
         """Wait on this thread for the final document; raise a parent's error if one fails."""
+        timeout = seconds_or_none("timeout", timeout)
         last: ResultDocument | None = None
         polling = Polling(
             self._source,
             lambda: (self.id,),
             aside=lambda: [parent.id for parent in parents if parent._document is None],
             timeout_s=timeout,
-            interval_s=interval,
+            interval_s=seconds_or_none("interval", interval),
             on_interval=on_interval,
             loads_first=on_message is not None,
         )
@@ -186,6 +190,7 @@ class AsyncResult(ResultNode[R_co]):
         """Wait on the event loop for the final document; raise a parent's error if one fails."""
         from umbel.results.awaiting import first_result  # noqa: PLC0415 - asyncio costs start-up time
 
+        seconds_or_none("timeout", timeout_s)
         if timeout_s is not None and timeout_s <= 0:
             found = await self.adocument()
             if found is None or not is_final(found.status):

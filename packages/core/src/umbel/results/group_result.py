@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from umbel.errors import DecodeError
+from umbel.argument_checks import no_result, text
+from umbel.errors import DecodeError, WrongTypeError
 from umbel.off_loop import in_thread
 from umbel.results.handle import R_co
 from umbel.results.lineage import as_tuple, leaves, lineage, upwards
@@ -42,7 +43,9 @@ class GroupResult(ResultSet[R_co]):
         source: ResultSource | None = None,
     ) -> None:
         super().__init__(results, source=source)
-        self.id, self.parent = id, parent
+        if parent is not None and not hasattr(parent, "as_tuple"):
+            raise no_result(parent)
+        self.id, self.parent = text("the id of a group", id), parent
 
     @property
     def _what(self) -> str:
@@ -119,8 +122,11 @@ class GroupResult(ResultSet[R_co]):
             id: The group's id.
             backend: Where to look; None: where the app keeps results.
             app: Whose results they are; None: of the current app.
-        Raises: BackendUnavailableError, DecodeError.
+        Raises: BackendUnavailableError, DecodeError; WrongTypeError: one of these is none.
         """
+        text("the id of a group", id)
+        if backend is not None and not hasattr(backend, "load_group"):
+            raise WrongTypeError(f"a result backend is wanted, as app.backend, not {backend!r:.80}")
         # Few programs restore groups.
         from umbel.results.tuples import result_from_tuple  # noqa: PLC0415 - costs start-up time
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Generic, NoReturn, TypeVar
 
 from umbel.clock import to_datetime
-from umbel.errors import StateError
+from umbel.errors import StateError, WrongTypeError
 from umbel.off_loop import in_thread
 from umbel.results.codec import ResultDocument
 from umbel.results.source import ResultSource
@@ -293,5 +293,5 @@ def _has_failed(
 
 def _checked_id(id: object) -> str:
     if not isinstance(id, str) or not id:
-        raise ValueError(f"a result needs the id of a task, not {id!r}")
+        raise WrongTypeError(f"a result needs the id of a task, not {id!r:.80}")
     return id

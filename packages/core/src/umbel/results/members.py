@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
+from umbel.argument_checks import no_result
+from umbel.errors import WrongTypeError
 from umbel.off_loop import in_thread
 from umbel.results.async_result import AsyncResult
 from umbel.results.handle import R_co, ValueCallback
@@ -19,6 +21,23 @@ from umbel.states import FAILURE, PENDING, SUCCESS, is_final
 if TYPE_CHECKING:
     from umbel.results.group_result import GroupResult
     from umbel.results.lineage import AnyResult
+
+
+def checked_results(given: Iterable[Any]) -> list[Any]:
+    """Return a list of results.
+
+    Raises: WrongTypeError: they aren't several, or something else is among them.
+    """
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise WrongTypeError(
+            f"a list of results is wanted, as task.delay() and group() return, not {given!r:.80}"
+        )
+    found = list(given)
+    for kind in set(map(type, found)):  # of a thousand members, nearly always one
+        if not hasattr(kind, "as_tuple"):
+            wrong = next(each for each in found if type(each) is kind)
+            raise no_result(wrong)
+    return found
 
 
 class ResultMembers(Generic[R_co]):
@@ -35,7 +54,7 @@ class ResultMembers(Generic[R_co]):
         *,
         source: ResultSource | None = None,
     ) -> None:
-        self.results: list[AsyncResult[R_co] | GroupResult[Any]] = list(results)
+        self.results: list[AsyncResult[R_co] | GroupResult[Any]] = checked_results(results)
         self._given_source = source
 
     @property
@@ -67,14 +86,18 @@ class ResultMembers(Generic[R_co]):
     # -- members ------------------------------------------------------------------------------
 
     def add(self, result: AsyncResult[Any] | GroupResult[Any]) -> None:
-        """Add a member, unless it is one."""
+        """Add a member, unless it is one. Raises: WrongTypeError: it is no result."""
+        checked_results((result,))
         if result not in self.results:
             self.results.append(result)
 
     def update(self, results: Iterable[AsyncResult[Any] | GroupResult[Any]]) -> None:
-        """Add members; those that are there already are passed over."""
+        """Add members; those that are there already are passed over.
+
+        Raises: WrongTypeError: one of them is no result.
+        """
         known = {each.id for each in self.results}
-        for each in results:
+        for each in checked_results(results):
             if each.id not in known:
                 known.add(each.id)
                 self.results.append(each)

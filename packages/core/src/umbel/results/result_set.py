@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from umbel.argument_checks import check_callbacks, seconds_or_none
 from umbel.errors import BackendError
 from umbel.off_loop import in_thread
 from umbel.results.callbacks import Countdown
@@ -153,7 +154,9 @@ class ResultSet(ResultMembers[R_co]):
             callback: Called however they ended; with `on_error`, only if none failed.
             on_error: Called once, as soon as one has failed, with its error, or with what ended
                 the waiting.
+        Raises: WrongTypeError: these are no functions.
         """
+        check_callbacks(callback, on_error)
         known = [leaf for leaf in leaves(self.results) if leaf._document is not None]
         countdown = Countdown(self, self._missing(), self._what, callback, on_error)
         countdown.start(self._source, known)
@@ -225,8 +228,8 @@ class ResultSet(ResultMembers[R_co]):
             missing,
             self._source,
             self._what,
-            timeout_s=timeout,
-            interval_s=interval,
+            timeout_s=seconds_or_none("timeout", timeout),
+            interval_s=seconds_or_none("interval", interval),
             on_interval=on_interval,
             on_message=on_message,
         )
@@ -236,6 +239,7 @@ class ResultSet(ResultMembers[R_co]):
     ) -> AsyncGenerator[list[AsyncResult[Any]], None]:
         from umbel.results import awaiting  # noqa: PLC0415 - asyncio costs start-up time
 
+        seconds_or_none("timeout", timeout_s)
         missing = self._missing()
         yield [leaf for leaf in leaves(self.results) if not leaf._is_awaited]
         if missing:

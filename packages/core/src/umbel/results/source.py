@@ -12,7 +12,7 @@ from typing import Protocol
 
 from umbel.clock import SYSTEM_CLOCK, Clock
 from umbel.error_info import Allowed, rebuild
-from umbel.errors import BackendError, TaskError
+from umbel.errors import BackendError, TaskError, WrongTypeError
 from umbel.interfaces.backend import Backend, BackendCapability
 from umbel.interfaces.serializer import Serializer
 from umbel.outcomes import ChordProgress, StoredResult
@@ -168,7 +168,9 @@ def _no_serializer() -> Serializer:
 def source_of(given: ResultSource | HasResults | None = None) -> ResultSource:
     """Return how to read results: `given`, that of the app which it is, or the current app's.
 
-    Raises: NoCurrentAppError: nothing was given, and there is no current app.
+    Raises:
+        NoCurrentAppError: nothing was given, and there is no current app.
+        WrongTypeError: `given` is neither.
     """
     if isinstance(given, ResultSource):
         return given
@@ -178,7 +180,9 @@ def source_of(given: ResultSource | HasResults | None = None) -> ResultSource:
 
         app: HasResults = current_app()
         return app.results
-    return given.results
+    if not isinstance(found := getattr(given, "results", None), ResultSource):
+        raise WrongTypeError(f"an app is wanted, or the results of one, not {given!r:.80}")
+    return found
 
 
 #: For results that are stored nowhere.

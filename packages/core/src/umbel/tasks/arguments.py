@@ -69,7 +69,7 @@ class ArgumentCheck:
             if name in given and name in self._by_name:
                 return f"got more than one value for argument {name!r}"
             if name not in self._by_name and not self._takes_kwargs:
-                close = near_matches(name, self._by_name, limit=1)
+                close = near_matches(str(name), self._by_name, limit=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 return f"got an unexpected keyword argument {name!r}{hint}"
         missing = [name for name in self._required if name not in given and name not in kwargs]

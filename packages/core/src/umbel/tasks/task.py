@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
+from umbel.argument_checks import keywords, positional
 from umbel.canvas import chunks, xmap, xstarmap
 from umbel.errors import InvalidTaskError, Resent, TaskSignal
 from umbel.messages import META
@@ -160,7 +161,8 @@ class Task(WorkflowPart, Generic[P, R]):
         **more: Unpack[SendOptions],
     ) -> Signature[R]:
         """Return the call as data, with options for when it is sent."""
-        found = self._signature(_positional(self.name, args), kwargs or {}, immutable=immutable)
+        args, kwargs = positional(self.name, args), keywords(self.name, kwargs)
+        found = self._signature(args, kwargs, immutable=immutable)
         return found.set(**(options or {}), **more) if options or more else found
 
     subtask = signature
@@ -316,7 +318,9 @@ class Task(WorkflowPart, Generic[P, R]):
         options: Mapping[str, Any],
     ) -> Call:
         """Return a call of this task with its arguments checked, and as they will travel."""
-        args, kwargs = _positional(self.name, args), kwargs or {}
+        args = positional(self.name, args)
+        if type(kwargs) is not dict:
+            kwargs = keywords(self.name, kwargs)
         if self.typing:
             self.argument_check(args, kwargs)
         if self._converters is not None:
@@ -366,19 +370,6 @@ class AsyncTask(Task[P, R]):
         # At run time it is the class's own, which returns what the function returns.
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
             """Run the task here and now, as a coroutine."""
-
-
-def _positional(task: str, args: Iterable[Any] | None) -> Sequence[Any]:
-    if args is None:
-        return ()
-    if isinstance(args, (list, tuple)):
-        return args
-    if isinstance(args, (str, bytes, Mapping)):
-        raise InvalidTaskError(
-            f"task {task!r}: args must be a list or tuple, not {args!r:.80}; "
-            f"for one argument write ({args!r:.20},)"
-        )
-    return tuple(args)
 
 
 def _item_arguments(item: Any) -> Sequence[Any]:

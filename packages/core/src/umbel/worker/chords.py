@@ -15,7 +15,7 @@ from umbel.canvas.policies import COLLECT, IGNORE, policy_of
 from umbel.canvas.references import stored
 from umbel.canvas.unreached import errbacks_of
 from umbel.error_info import error_info
-from umbel.errors import ChordError, UmbelError
+from umbel.errors import ChordError, DecodeError, UmbelError
 from umbel.ids import derived_id
 from umbel.interfaces.backend import BackendCapability
 from umbel.outcomes import ChordPart, ErrorInfo
@@ -45,8 +45,13 @@ _UNSENDABLE = (UmbelError, TypeError, ValueError, AttributeError, LookupError, R
 class Counter(Protocol):
     """The part of a backend that chords need."""
 
-    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
-        """Say how many parts a chord has."""
+    def open_chord(
+        self, group_id: str, size: int, *, ttl_s: float | None, body: bytes | None = None
+    ) -> None:
+        """Say how many parts a chord has, and what it ends with."""
+
+    def chord_body(self, group_id: str) -> bytes | None:
+        """Return what a chord ends with that is open."""
 
     def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
         """Say that a chord has a part more for each new id; tell whether it is open."""
@@ -56,6 +61,14 @@ class Counter(Protocol):
 
     def close_chord(self, group_ids: Sequence[str]) -> None:
         """Forget the parts of chords whose body was sent."""
+
+
+class Refusal(NamedTuple):
+    """A message is refused for good, and it may be the body of a chord."""
+
+    error: Exception
+    #: Whether anything will be sent: if not, no chord that ends now can send its body.
+    sends: bool = True
 
 
 class Ended(NamedTuple):
@@ -89,17 +102,24 @@ class Chords:
         self._has_told = False
         #: Chords that are over, where the backend couldn't be told yet.
         self._unclosed: list[str] = []
+        #: Whether the last `settle` was to send the body of a chord.
+        self.has_sent = False
 
-    def settle(self, beyond: Sequence[Beyond], sends: list[Message]) -> Ended:
+    def settle(
+        self, beyond: Sequence[Beyond], sends: list[Message], refusal: Refusal | None = None
+    ) -> Ended:
         """Keep what messages refer to, open chords that begin, and count parts that have come to their end.
 
         Args:
             beyond: What outcomes that are stored mean to chords.
             sends: The messages that follow from them; those that follow from chords are added.
+            refusal: Why a try before this one came to nothing: bodies that would have been sent
+                then have failed.
         Returns: What is over once `sends` are sent, for `close`.
         Raises: what the backend does; all of it may be repeated.
         """
         ended = Ended([], [])
+        self.has_sent = False
         for each in beyond:
             self._begin(each.following)
             if each.following.grown is not None and self._counter is not None:
@@ -108,7 +128,11 @@ class Chords:
                 self._counter.grow_chord(group_id, task_ids, ttl_s=self._joiner.ttl_s)
             ended.keys.extend(each.following.passed_on)
         results = [result for each in beyond for result in each.unreached]
-        waiting = [(joining, each.request) for each in beyond for joining in each.joinings]
+        waiting = [
+            (joining if joining.body is not None else self._with_body(joining), each.request)
+            for each in beyond
+            for joining in each.joinings
+        ]
         while waiting:
             complete = self._complete([joining for joining, _ in waiting])
             known = {
@@ -116,6 +140,7 @@ class Chords:
                 for joining, parent in waiting
                 if joining.body is not None
             }
+            aborting = {each.part.group_id: each.part for each, _ in waiting if each.part.aborts}
             waiting = []
             for group_id, parts in complete.items():
                 if group_id in ended.group_ids:
@@ -123,15 +148,36 @@ class Chords:
                 if group_id not in known:
                     logger.error("chord %s: no message tells what its body is", group_id)
                     continue
-                chord = self._chord(group_id, *known[group_id], ended)
+                chord = self._chord(group_id, *known[group_id], aborting.get(group_id), ended)
                 # A body that can't run may be a part of a chord itself.
-                failed = self._end(chord, parts, sends, results)
+                failed = self._end(chord, parts, sends, results, refusal)
                 waiting += [(each, chord.parent) for each in failed]
+            if refusal is not None and refusal.sends:
+                refusal = None  # those that end since one of these fails weren't tried yet
         if results and self._backend is not None:
             self._backend.store(results)
         return ended
 
-    def _chord(self, group_id: str, raw: Any, parent: Request, ended: Ended) -> _Chord:
+    def _with_body(self, joining: Joining) -> Joining:
+        """Return a part that couldn't be read with the body of its chord, where that is known."""
+        if joining.part.result is None or self._counter is None:
+            return joining
+        group_id = joining.part.group_id
+        try:
+            body = self._store.chord_body(self._counter, group_id)
+            return joining if body is None else self._joiner.with_body(joining, body)
+        except DecodeError as exc:
+            logger.error("chord %s: its body can't be read: %s", group_id, exc)
+            return joining
+
+    def _chord(
+        self,
+        group_id: str,
+        raw: Any,
+        parent: Request,
+        aborting: ChordPart | None,
+        ended: Ended,
+    ) -> _Chord:
         """Return a chord that is over, its body read; note what will be over with it."""
         body = Signature.from_dict(raw)
         policy = policy_of(body)
@@ -139,16 +185,15 @@ class Chords:
         if isinstance(body, stored):
             ended.keys.append(body.key)
             body = self._store.load(body)
-        return _Chord(group_id, body, policy, parent)
+        return _Chord(group_id, body, policy, parent, aborting)
 
     def _begin(self, following: FollowUps | Expansion) -> None:
         """Keep and open what messages need that are about to be sent."""
         if following.pieces:
             self._store.keep(following.pieces)
-        if self._counter is not None:
-            for each in following.chords:
-                ttl_s = self._joiner.ttl_s if each.has_body else self._joiner.expires_s
-                self._counter.open_chord(each.group_id, each.size, ttl_s=ttl_s)
+        if self._counter is not None and following.chords:
+            expires_s = self._joiner.expires_s
+            self._store.open_chords(self._counter, following.chords, expires_s=expires_s)
 
     def keep_added(self, following: FollowUps) -> None:
         """Keep what a task has added to its chord, before its success is stored.
@@ -194,13 +239,16 @@ class Chords:
         parts: Sequence[ChordPart] | None,
         sends: list[Message],
         results: list[StoredResult],
+        refusal: Refusal | None,
     ) -> list[Joining]:
         """Send the body of a chord that is over, or let it fail; return what that joins."""
         try:
             if parts is None:
                 raise ChordError(self._why_not())
             self._check_revoked(chord.group_id, parts)
-            values = self._values(parts, chord.policy)
+            values = self._values(parts, chord)
+            if refusal is not None:
+                raise ChordError(f"Callback error: {refusal.error}")
             if isinstance(chord.body, stored):
                 raise ChordError(f"its body is no longer kept, under the key {chord.body.key!r}")
             expansion = chord.expansion(self._host)
@@ -218,6 +266,7 @@ class Chords:
             return self._fail(chord, error, sends, results)
         self._begin(expansion)
         sends.extend(messages)
+        self.has_sent = True
         return []
 
     def _check_revoked(self, group_id: str, parts: Sequence[ChordPart]) -> None:
@@ -230,8 +279,8 @@ class Chords:
         if self._revocations.stops(group_id):
             raise ChordError(f"Group {group_id} raised TaskRevokedError('revoked')")
 
-    def _values(self, parts: Sequence[ChordPart], policy: str) -> list[Any]:
-        """Return the results of all parts, and of those that failed what `policy` says.
+    def _values(self, parts: Sequence[ChordPart], chord: _Chord) -> list[Any]:
+        """Return the results of all parts, and of those that failed what the policy says.
 
         Raises: ChordError: a failed part fails the body.
         """
@@ -240,11 +289,15 @@ class Chords:
         for part in parts:
             value = loads(part.result or b"null")
             if part.state in PROPAGATE_STATES:
-                if policy == IGNORE:
+                if chord.policy == IGNORE:
                     continue
-                if policy != COLLECT:
+                if chord.policy != COLLECT:
                     raise ChordError(f"Dependency {part.task_id} raised {_shown(value)}")
             values.append(value)
+        if chord.aborting is not None:
+            # It said before that it succeeded, and that stands; others may be missing.
+            value = loads(chord.aborting.result or b"null")
+            raise ChordError(f"Dependency {chord.aborting.task_id} raised {_shown(value)}")
         return values
 
     def _fail(
@@ -274,6 +327,8 @@ class _Chord(NamedTuple):
     policy: str
     #: Whose end was the end of the header.
     parent: Request
+    #: The part that lets it fail before all are there; None: all are.
+    aborting: ChordPart | None
 
     def expansion(self, host: Host) -> Expansion:
         """Return an empty one: what follows from a chord is the same whatever part was the last."""

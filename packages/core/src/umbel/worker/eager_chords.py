@@ -13,12 +13,21 @@ class EagerChords:
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
+        self._bodies: dict[str, bytes] = {}
         self._grown: dict[str, set[str]] = {}
         self._parts: dict[str, dict[tuple[str, int | None], ChordPart]] = {}
 
-    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
+    def open_chord(
+        self, group_id: str, size: int, *, ttl_s: float | None, body: bytes | None = None
+    ) -> None:
         """Say how many parts a chord has; it lasts as long as the run."""
         self._sizes[group_id] = size
+        if body is not None:
+            self._bodies[group_id] = body
+
+    def chord_body(self, group_id: str) -> bytes | None:
+        """Return what an open chord was opened with."""
+        return self._bodies.get(group_id)
 
     def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
         """Say that a chord has a part more for each new id; tell whether it is open."""
@@ -50,6 +59,7 @@ class EagerChords:
             self._parts.pop(group_id, None)
             self._sizes.pop(group_id, None)
             self._grown.pop(group_id, None)
+            self._bodies.pop(group_id, None)
 
     def _total(self, group_id: str) -> int:
         return self._sizes[group_id] + len(self._grown.get(group_id, ()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from umbel.canvas.expansion import Expansion
 from umbel.ids import hostname
 from umbel.interfaces.backend import BackendCapability
 from umbel.outcomes import Failure, Ignored, Rejected, Revoked, Success
+from umbel.requests import current_children, current_request
 from umbel.results.async_result import AsyncResult, EagerResult
 from umbel.results.codec import decode_result
 from umbel.states import State
@@ -28,6 +30,7 @@ from umbel.worker.planning import Planner
 from umbel.workflow_store import WorkflowStore
 
 if TYPE_CHECKING:
+    from umbel.canvas.freezing import ResultTuple
     from umbel.interfaces.backend import Backend
     from umbel.interfaces.coordinator import Coordinator
     from umbel.interfaces.serializer import Serializer
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from umbel.results.source import ResultSource
     from umbel.worker.host import Host
 
+#: Whose task runs in this context.
+_running: ContextVar[EagerWorkflow | None] = ContextVar("umbel_eager_workflow", default=None)
 #: All others are followed by another run of the same id.
 _FINAL: Final = (Success, Failure, Rejected, Revoked, Ignored)
 _STATES: Final = {Success: State.SUCCESS, Failure: State.FAILURE, Revoked: State.REVOKED}
@@ -66,6 +71,8 @@ class EagerWorkflow:
         self._runs: dict[str, _Settled] = {}
         self._causes: dict[str, BaseException] = {}
         self._results: dict[str, AsyncResult[Any]] = {}
+        #: By the ids of what the tasks of this one sent, and that ran here.
+        self._below: dict[str, EagerWorkflow] = {}
 
     def expansion(self) -> Expansion:
         """Return an empty one, for what is to be run."""
@@ -75,8 +82,7 @@ class EagerWorkflow:
         """Take in what the messages of `expansion` refer to; before they run."""
         if expansion.pieces:
             self._host.workflow_store.keep(expansion.pieces)
-        for each in expansion.chords:
-            self._counter.open_chord(each.group_id, each.size, ttl_s=None)
+        self._host.workflow_store.open_chords(self._counter, expansion.chords, expires_s=None)
 
     def run(self, messages: Sequence[Message]) -> None:
         """Run `messages`, their retries and all that follows from them, in this thread.
@@ -85,12 +91,32 @@ class EagerWorkflow:
         """
         waiting = deque(messages)
         while waiting:
-            run = run_one(self._host, self._decoder, waiting.popleft())
+            token = _running.set(self)
+            try:
+                run = run_one(self._host, self._decoder, waiting.popleft())
+            finally:
+                _running.reset(token)
             following = self._settle(run)
             if isinstance(run.outcome, _FINAL):
                 waiting.extend(following)
             else:
                 waiting.extendleft(reversed(following))
+
+    def add_to_parent(self, begun: Sequence[ResultTuple]) -> None:
+        """Put what began this into the children of the task that runs here, and sent it.
+
+        Not into those of a task that a worker runs: what is run here isn't stored, so that who
+        goes through its children would wait for ever.
+        """
+        above, children = _running.get(), current_children()
+        if above is None or children is None:
+            return
+        sender = self._host.tasks.resolve(current_request().task or "")
+        if sender is None or sender.trail:
+            children += begun
+            above._below.update(  # noqa: SLF001 - of this class
+                dict.fromkeys([*self._runs, *self._never_ran.results], self)
+            )
 
     def result(self, task_id: str) -> AsyncResult[Any]:
         """Return what came of a task; PENDING where it was never come to."""
@@ -167,6 +193,8 @@ class EagerWorkflow:
         """Return the result of what was sent meanwhile: here, or to a worker."""
         if task_id in self._runs or task_id in self._never_ran.results:
             return self.result(task_id)
+        if (below := self._below.get(task_id)) is not None:
+            return below.result(task_id)
         return AsyncResult(task_id, self._source)
 
 

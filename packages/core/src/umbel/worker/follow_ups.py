@@ -19,6 +19,7 @@ from umbel.errors import DecodeError, InvalidTaskError, UmbelError
 from umbel.outcomes import (
     ErrorInfo,
     Failure,
+    Ignored,
     Outcome,
     Rejected,
     Replaced,
@@ -102,9 +103,11 @@ def follow_ups(job: Job, outcome: Outcome, host: Host) -> FollowUps:
             return FollowUps([message], [], [])
         case Replaced(data, added=added):
             return _in_its_place(job, data, added, host)
-        case Failure(error) | Rejected(requeue=False, error=ErrorInfo() as error) if (
-            request.errbacks
-        ):
+        case (
+            Failure(error)
+            | Rejected(requeue=False, error=ErrorInfo() as error)
+            | Ignored(error=ErrorInfo() as error)
+        ) if request.errbacks:
             return _errbacks(job, error, host)
         case Revoked(reason) if request.errbacks:
             return _errbacks(job, revoked_error(reason), host)

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from umbel.error_info import error_info
+from umbel.errors import DecodeError
 from umbel.events import notify
 from umbel.interfaces.broker import Capability
 from umbel.messages import RESENT, Delivery, is_later_attempt
 from umbel.outcomes import Failure, Ignored, Outcome, Rejected, Revoked, Success
-from umbel.states import is_final
+from umbel.states import State, is_final
 from umbel.worker.admission import Drop, Hold, Run, admit
 from umbel.worker.fates import marked
 from umbel.worker.follow_ups import added_by
 from umbel.worker.jobs import Job, Settlement
+from umbel.worker.joinings import is_part
 from umbel.worker.report import tell_not_run
 from umbel.worker.stored import outcome_of
 from umbel.worker.strikes import Attempts, poison
@@ -214,4 +217,15 @@ class Intake:
             if added is not None:
                 data = job.runner.task_serializer.dumps(added)
                 return msgspec.structs.replace(outcome, added=data)
-        return outcome or Ignored("finished already", goes_on=True)
+        return outcome or _end_of_unreadable(job, stored)
+
+
+def _end_of_unreadable(job: Job, stored: StoredResult) -> Outcome:
+    """Return the end of a task whose stored outcome can't be read: it stands as it is stored."""
+    request = job.request
+    told = request.callbacks if stored.state == State.SUCCESS else request.errbacks
+    if not (told or request.chain or is_part(request)):
+        return Ignored("finished already", goes_on=True)
+    text = f"the stored outcome of {job.label} can't be read any more, so nothing can follow it"
+    logger.error("%s: what comes after it fails, as its stored outcome can't be read", job.label)
+    return Ignored("finished already", error=error_info(DecodeError(text), with_traceback=False))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from umbel.canvas.ends import ENDS, read_end
 from umbel.canvas.options import COUNTED
 from umbel.canvas.policies import ABORT, policy_of
 from umbel.canvas.unreached import unreached
@@ -86,14 +87,14 @@ class Joiner:
     ) -> Beyond | None:
         """Return what `outcome`, which `following` follows, means to more than its own task."""
         request = job.request
-        is_part = request.chord is not None or COUNTED in request.headers
+        counts = is_part(request)
         begins = bool(following.chords or following.pieces or following.passed_on)
         begins = begins or following.grown is not None
-        if not is_part and not request.chain and not begins:
+        if not counts and not request.chain and not begins:
             return None
         match outcome:
             case Success(value):
-                if not is_part:
+                if not counts:
                     return Beyond(request, following, (), ()) if begins else None
                 own = self._own(job, State.SUCCESS, value)
                 return Beyond(request, following, own, ())
@@ -103,8 +104,8 @@ class Joiner:
                 state, error = State.REVOKED, revoked_error(reason)
             case Rejected(reason, requeue, error=found) if not requeue:
                 state, error = State.FAILURE, found or _without_a_result("Reject", reason)
-            case Ignored(reason, goes_on) if not goes_on:
-                state, error = State.FAILURE, _without_a_result("Ignore", reason)
+            case Ignored(reason, goes_on, error=found) if not goes_on:
+                state, error = State.FAILURE, found or _without_a_result("Ignore", reason)
             case Replaced():
                 return Beyond(request, following, (), ()) if begins else None
             case _:
@@ -114,22 +115,57 @@ class Joiner:
         joinings, unreached = self.of_unreached(steps, error, done_at)
         return Beyond(request, following, own + joinings, unreached)
 
-    def beyond_unreadable(self, message: Message | Malformed, outcome: Outcome) -> Beyond | None:
-        """Return what the end of a message, whose headers alone can be read, means to its group."""
+    def beyond_unreadable(
+        self, message: Message | Malformed, outcome: Outcome, done_at: float
+    ) -> Beyond | None:
+        """Return what the end of a message, whose headers alone can be read, means to others.
+
+        To its group, and to who waits for the end of its chain.
+        """
+        error = getattr(outcome, "error", None)
         if isinstance(message, Malformed) or not isinstance(message.headers, Mapping):
             return None
-        error = getattr(outcome, "error", None)
-        group_id, index = message.headers.get("group"), message.headers.get("group_index")
-        if error is None or not isinstance(group_id, str) or not isinstance(index, int):
+        headers = message.headers
+        if error is None:
             return None
-        place = (group_id, index, message.id)
-        is_counted = COUNTED in message.headers
-        # What its chord ends with is not known here: another part will tell.
+        group_id, index, root_id = (headers.get(k) for k in ("group", "group_index", "root_id"))
+        joinings, unreached = [], []
+        if isinstance(group_id, str):
+            place = (group_id, index if isinstance(index, int) else None, message.id)
+            is_counted = COUNTED in headers
+            joinings.append(self._unreadable_part(place, error, is_counted=is_counted))
+        end = read_end(headers.get(ENDS))
+        if end is not None:
+            unreached.append(self._failure(end.task_id, end.group_id, {}, error, done_at))
+            if end.group_id is not None:
+                place = (end.group_id, end.group_index, end.task_id)
+                joinings.append(self._unreadable_part(place, error, is_counted=end.is_counted))
+        if not joinings and not unreached:
+            return None
+        request = Request(
+            id=message.id,
+            task=message.task,
+            root_id=root_id if isinstance(root_id, str) else None,
+            called_directly=False,
+        )
+        return Beyond(request, NOTHING, joinings, unreached)
+
+    def _unreadable_part(
+        self, place: tuple[str, int | None, str], error: ErrorInfo, *, is_counted: bool
+    ) -> Joining:
+        """Return a part of a chord of which no more is known: what it ends with, `with_body` is told."""
         part = self._joining(place, None, State.FAILURE, error).part
         if not is_counted:
             part = msgspec.structs.replace(part, result=self._encoded(error), ttl_s=self.ttl_s)
-        request = Request(id=message.id, task=message.task, called_directly=False)
-        return Beyond(request, NOTHING, (Joining(part, None),), ())
+        return Joining(part, None)
+
+    def with_body(self, joining: Joining, body: Any) -> Joining:
+        """Return what `beyond_unreadable` did, of a chord that ends with `body`.
+
+        Raises: DecodeError: it can't be read.
+        """
+        part = msgspec.structs.replace(joining.part, aborts=self._aborts(body))
+        return Joining(part, body)
 
     def of_unreached(
         self, steps: Iterable[Signature[Any]], error: ErrorInfo, done_at: float
@@ -146,9 +182,10 @@ class Joiner:
                 if not task_id:
                     continue
                 if not self._is_ignored(call):
-                    results.append(self._failure(call, error, done_at))
-                is_part = body is not None or options.get(COUNTED)
-                if is_part and options.get("group_id"):
+                    group_id, headers = options.get("group_id"), options.get("headers")
+                    results.append(self._failure(task_id, group_id, headers, error, done_at))
+                counts = body is not None or options.get(COUNTED)
+                if counts and options.get("group_id"):
                     place = (options["group_id"], options.get("group_index"), task_id)
                     joinings.append(self._joining(place, body, State.FAILURE, error))
         return joinings, results
@@ -157,18 +194,19 @@ class Joiner:
         task, said = self._tasks.resolve(call.task), call.options.get("ignore_result")
         return bool(task is not None and task.ignore_result if said is None else said)
 
-    def _failure(self, call: Signature[Any], error: ErrorInfo, done_at: float) -> StoredResult:
-        task_id = call.options["task_id"]
+    def _failure(
+        self, task_id: str, group_id: str | None, headers: Any, error: ErrorInfo, done_at: float
+    ) -> StoredResult:
+        """Return the failure of a call that was sent, or would have been, with `headers`."""
         body = encode_result(
             task_id=task_id,
             state=State.FAILURE,
             error=error,
             date_done=done_at,
-            group_id=call.options.get("group_id"),
+            group_id=group_id,
             serializer=self._serializer,
         )
         order = _NEVER_RAN
-        headers = call.options.get("headers")
         if isinstance(headers, Mapping) and attempts_before(headers):
             # In the place of a task that did run, and may have said that it is tried again.
             order = {"retries": result_order(headers, attempts_before(headers)), "token": 0}
@@ -178,7 +216,7 @@ class Joiner:
 
     def _own(self, job: Job, state: State, outcome: bytes | ErrorInfo) -> list[Joining]:
         request = job.request
-        if request.chord is None and COUNTED not in request.headers:
+        if not is_part(request):
             return []
         if request.group is None or request.id is None:
             logger.error(
@@ -234,6 +272,11 @@ class Joiner:
         if self._serializer.content_type == JSON:
             return outcome
         return self._json.dumps(self._serializer.loads(outcome))
+
+
+def is_part(request: Request) -> bool:
+    """Tell whether its end counts for a chord, or for a group."""
+    return request.chord is not None or COUNTED in request.headers
 
 
 def _without_a_result(signal: str, reason: str) -> ErrorInfo:

@@ -73,7 +73,7 @@ class Planner:
             return Plan(delivery, give_back_s=outcome.delay_s, acked=acked)
         bury = self.burial(settlement)
         if job is None:
-            beyond = self._joiner.beyond_unreadable(delivery.message, outcome)
+            beyond = self._joiner.beyond_unreadable(delivery.message, outcome, settlement.done_at)
             result = self.result(settlement)
             return Plan(delivery, result=result, beyond=beyond, bury=bury, acked=acked)
         following = follow_ups(job, outcome, self._host)

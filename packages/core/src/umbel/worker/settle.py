@@ -23,7 +23,7 @@ from umbel.events import notify
 from umbel.interfaces.broker import Capability
 from umbel.messages import DeathKind
 from umbel.outcomes import Failure, Rejected, Revoked, StoredResult
-from umbel.worker.chords import Chords
+from umbel.worker.chords import Chords, Refusal
 from umbel.worker.decode import header_id
 from umbel.worker.jobs import Settlement
 from umbel.worker.planning import Plan, Planner
@@ -258,15 +258,25 @@ class Settler:
         label = settlement.job.label if settlement.job else receipt
         failure = _unsettled(exc)
         failed = msgspec.structs.replace(settlement, outcome=failure)
-        # The second is without its errbacks: they may be what is refused.
-        for each in (failed, msgspec.structs.replace(failed, job=None)):
+        silent = Refusal(exc, sends=False)
+        tries = [
+            (failed, Refusal(exc)),
+            # Without errbacks: they may be what is refused.
+            (failed, silent),
+            (msgspec.structs.replace(failed, job=None), silent),
+        ]
+        if self._chords.has_sent:
+            # It may be the body of a chord that is refused: then that has failed, not the task.
+            tries.insert(0, (settlement, Refusal(exc)))
+        for each, refusal in tries:
             try:
-                self._settle([each])
+                self._settle([each], refusal)
             except Exception as also:  # noqa: BLE001 - then it is kept as it was
                 logger.debug("%s: its failure can't be settled either: %s", label, also)
-            else:
+                continue
+            if each is not settlement:
                 logger.error("%s: %s", label, failure.dead_letter, exc_info=_unless_ours(exc))
-                return []
+            return []
         self._note_outage(exc, 1)
         return [settlement]
 
@@ -290,8 +300,12 @@ class Settler:
 
     # -- settling -------------------------------------------------------------------------------
 
-    def _settle(self, batch: Sequence[Settlement]) -> None:
-        """Do it. Raises what broker and backend do: unknown how far it got; all repeatable."""
+    def _settle(self, batch: Sequence[Settlement], refusal: Refusal | None = None) -> None:
+        """Do it. Raises what broker and backend do: unknown how far it got; all repeatable.
+
+        Args:
+            refusal: Why the try before this one came to nothing.
+        """
         if self._has_unsure:
             batch = self._made_sure(batch)
         if self._lease is not None and _in_doubt(batch, self._lease, self._monotonic()):
@@ -304,7 +318,9 @@ class Settler:
         done = [each for each in plans if each.give_back_s is None and each.bury is None]
         sends = [message for each in plans for message in each.follow_ups]
         beyond = [each.beyond for each in plans if each.beyond is not None]
-        ended = self._chords.settle(beyond, sends) if beyond else None
+        ended = self._chords.settle(beyond, sends, refusal) if beyond else None
+        if refusal is not None and not refusal.sends:
+            sends.clear()
         lost = self._settle_there([each.delivery for each in done if not each.acked], sends)
         if lost:
             logger.warning(

@@ -68,10 +68,17 @@ class MemoryBackend(Backend):
         with self._changed:
             return self._store.expire(self._clock.monotonic(), limit)
 
-    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
+    def open_chord(
+        self, group_id: str, size: int, *, ttl_s: float | None, body: bytes | None = None
+    ) -> None:
         """Say that the chord of `group_id` has `size` parts."""
         with self._changed:
-            self._store.chords.open(group_id, size, self._clock.monotonic(), ttl_s)
+            self._store.chords.open(group_id, size, self._clock.monotonic(), ttl_s, body)
+
+    def chord_body(self, group_id: str) -> bytes | None:
+        """Return what an open chord was opened with."""
+        with self._changed:
+            return self._store.chords.body(group_id, self._clock.monotonic())
 
     def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
         """Say that a chord has a part more for each new id; tell whether it is open."""

@@ -16,7 +16,7 @@ _OVER_S = 86_400.0
 
 
 class _Chord:
-    __slots__ = ("counted", "done", "failed", "grown", "is_closed", "parts", "size")
+    __slots__ = ("body", "counted", "done", "failed", "grown", "is_closed", "parts", "size")
 
     def __init__(self) -> None:
         #: None: it wasn't opened yet.
@@ -28,6 +28,7 @@ class _Chord:
         #: Tasks and indexes of parts without a result.
         self.counted: set[tuple[str, int | None]] = set()
         self.done = self.failed = 0
+        self.body: bytes | None = None
         self.is_closed = False
 
     def count(self, part: ChordPart) -> None:
@@ -53,13 +54,20 @@ class ChordStore:
     def __init__(self) -> None:
         self._chords: ExpiringMap[_Chord] = ExpiringMap()
 
-    def open(self, group_id: str, size: int, now: float, ttl_s: float | None) -> None:
-        """Say how many parts it has."""
+    def open(
+        self, group_id: str, size: int, now: float, ttl_s: float | None, body: bytes | None
+    ) -> None:
+        """Say how many parts it has, and what it ends with."""
         chord = self._chord(group_id, now)
         if chord.is_closed:
             chord = _Chord()
         chord.size = size
+        chord.body = chord.body if body is None else body
         self._keep(group_id, chord, now, ttl_s)
+
+    def body(self, group_id: str, now: float) -> bytes | None:
+        """Return what it ends with, while it is open."""
+        return self._chord(group_id, now).body
 
     def grow(self, group_id: str, task_ids: Iterable[str], now: float, ttl_s: float | None) -> bool:
         """Say that it has a part more for each new id; tell whether it is open."""
@@ -100,7 +108,7 @@ class ChordStore:
                 self._keep(group_id, chord, now, _CLOSED_S)
             else:
                 self._chords.shorten(group_id, now + _OVER_S)
-            chord.is_closed = True
+            chord.is_closed, chord.body = True, None
             chord.parts.clear()
             chord.counted.clear()
 

@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 from umbel.builtin.sqlite.chords import (
+    chord_body,
     chord_progress,
     close_chord,
     grow_chord,
@@ -116,9 +117,15 @@ class SqliteBackend(Backend):
             return 0
         return self._store.write(_drop_expired, now, limit)
 
-    def open_chord(self, group_id: str, size: int, *, ttl_s: float | None) -> None:
+    def open_chord(
+        self, group_id: str, size: int, *, ttl_s: float | None, body: bytes | None = None
+    ) -> None:
         """Say that the chord of `group_id` has `size` parts."""
-        self._store.write(open_chord, group_id, size, self._clock.time(), ttl_s)
+        self._store.write(open_chord, group_id, size, self._clock.time(), ttl_s, body)
+
+    def chord_body(self, group_id: str) -> bytes | None:
+        """Return what an open chord was opened with."""
+        return self._store.read(chord_body, group_id, self._clock.time())
 
     def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
         """Say that a chord has a part more for each new id; tell whether it is open."""

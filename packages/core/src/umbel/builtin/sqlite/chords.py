@@ -41,7 +41,14 @@ _CLOSE = (
 _PARTS = "SELECT task_id, place, state, ttl_s, result FROM chord_parts WHERE group_id = ?"
 _FORGET = "DELETE FROM chord_parts WHERE group_id = ?"
 _FORGET_TOLD = "DELETE FROM chord_told WHERE group_id = ?"
-# What was told of it goes with it.
+_KEEP_BODY = "INSERT OR REPLACE INTO chord_bodies (group_id, body) VALUES (?, ?)"
+_FORGET_BODY = "DELETE FROM chord_bodies WHERE group_id = ?"
+# A process of an older umbel closes a chord and leaves its body.
+_BODY = (
+    "SELECT body FROM chord_bodies JOIN chords USING (group_id) WHERE group_id = ? "
+    "AND NOT closed AND (expires_at IS NULL OR expires_at > ?)"
+)
+# What was told of it goes with it, and so does its body.
 _REMOVE = "DELETE FROM chords WHERE group_id = ?"
 _EXPIRED = (
     f"SELECT group_id FROM chords INDEXED BY chords_expiry WHERE expires_at <= ? LIMIT {_DROPPED}"
@@ -53,13 +60,26 @@ _PROGRESS = (
 
 
 def open_chord(
-    cx: sqlite3.Connection, group_id: str, size: int, now: float, ttl_s: float | None
+    cx: sqlite3.Connection,
+    group_id: str,
+    size: int,
+    now: float,
+    ttl_s: float | None,
+    body: bytes | None,
 ) -> None:
-    """Say how many parts it has."""
+    """Say how many parts it has, and what it ends with."""
     _drop_expired(cx, now)
     if _is_closed(cx, group_id, now):
         _remove(cx, group_id)
     cx.execute(_PUT, (group_id, size, 0, _end(now, ttl_s)))
+    if body is not None:
+        cx.execute(_KEEP_BODY, (group_id, body))
+
+
+def chord_body(cx: sqlite3.Connection, group_id: str, now: float) -> bytes | None:
+    """Return what it ends with, while it is open."""
+    row = cx.execute(_BODY, (group_id, now)).fetchone()
+    return row[0] if row is not None and type(row[0]) is bytes else None
 
 
 def grow_chord(
@@ -108,6 +128,7 @@ def close_chord(cx: sqlite3.Connection, group_ids: Sequence[str], now: float) ->
         if cx.execute(_CLOSE, (group_id, now + _OVER_S, now)).rowcount:
             cx.execute(_FORGET, (group_id,))
             cx.execute(_FORGET_TOLD, (group_id,))
+            cx.execute(_FORGET_BODY, (group_id,))
         else:
             _remove(cx, group_id)
             cx.execute(_PUT, (group_id, None, 1, now + _CLOSED_S))

@@ -13,7 +13,7 @@ from umbel.builtin.sqlite.errors import UnusableFileError
 
 #: "umbl": marks the file as umbel's.
 APPLICATION_ID = 0x756D626C
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 #: The first one that knows RETURNING.
 OLDEST_SQLITE = (3, 35, 0)
 
@@ -71,6 +71,14 @@ _COUNTS = (
         WITHOUT ROWID""",
     """CREATE TRIGGER chord_dropped AFTER DELETE ON chords BEGIN
         DELETE FROM chord_told WHERE group_id = old.group_id; END""",
+)
+
+#: What version 5 adds to `chords`: what each ends with. Apart, since a row of `chords` is written anew
+#: with each part.
+_BODIES = (
+    "CREATE TABLE chord_bodies (group_id TEXT UNIQUE, body BLOB)",
+    """CREATE TRIGGER chord_body_dropped AFTER DELETE ON chords BEGIN
+        DELETE FROM chord_bodies WHERE group_id = old.group_id; END""",
 )
 
 _TABLES = (
@@ -156,6 +164,7 @@ _TABLES = (
         PRIMARY KEY (topic, reach, port)) WITHOUT ROWID""",
     *_CHORDS,
     *_COUNTS,
+    *_BODIES,
     _PAUSED,
 )
 
@@ -182,6 +191,7 @@ _UPGRADES: dict[int, tuple[str, ...]] = {
             FROM chord_parts GROUP BY group_id) AS parts
         WHERE chords.group_id = parts.group_id""",
     ),
+    4: _BODIES,
 }
 
 
