@@ -10,7 +10,7 @@ import pytest
 from cutting_proxy import CuttingProxy
 from project import wait_for
 
-from umbel.errors import BrokerUnavailableError
+from umbel.errors import BrokerError, BrokerUnavailableError
 from umbel.messages import Message
 from umbel_broker_redis import lingering
 from umbel_testing.kit import Running
@@ -363,3 +363,45 @@ def test_a_backlog_is_noticed_by_what_comes_with_the_answers(redis_server, open_
         held = taken or broker.receive(["q"], max_messages=50, wait_s=60)
         sizes.append(len(held))
     assert len(sizes) < 6
+
+
+@pytest.mark.parametrize("follow_up", [message("b", "r"), message("b")])
+def test_a_follow_up_in_another_lane_that_was_taken_at_once_is_held(broker, follow_up):
+    broker.join("n", "n/1", lease_s=60)
+    broker.send([msgspec.structs.replace(message("a"), priority=9)])
+    held = broker.receive(["q", "r"], max_messages=1, wait_s=0)
+    _, taken = broker.settle_and_receive(held, [follow_up], ["q", "r"], max_messages=1)
+    assert names(taken) == names(broker.held("n/1")) == ["b"]
+
+
+@pytest.mark.parametrize("what", ["ready", "consumers", "pending"])
+def test_a_follow_up_that_could_not_be_stored_is_sent_by_the_repeat(redis_server, broker, what):
+    broker.join("n", "n/1", lease_s=60)
+    held = one_held(broker)
+    lane = broker._keys.lane("r", 9)
+    key = {"ready": lane.ready, "consumers": lane.consumers, "pending": lane.pending("n/1")}[what]
+    follow_up = message("b", "r")
+    with redis_server.client() as client:
+        if what == "ready":  # looked at, and so found not to be empty
+            client.set(key, "not a list")
+        else:
+            client.set(key, "not a hash")
+        with pytest.raises(BrokerError):
+            broker.settle_and_receive(held, [follow_up], ["q", "r"], max_messages=1)
+        client.delete(key)
+    assert list(broker.settle(held, [follow_up])) == []
+    assert names(broker.receive(["r"], max_messages=5, wait_s=0)) == ["b"]
+
+
+def test_a_consumer_of_many_queues_takes_a_follow_up(broker):
+    queues = ["q", *map(str, range(600))]
+    broker.send([message("a")])
+    held = broker.receive(queues, max_messages=1, wait_s=0)
+    _, taken = broker.settle_and_receive(held, [message("b")], queues, max_messages=1)
+    assert names(taken) == ["b"]
+
+
+def test_a_step_that_may_take_nothing_takes_nothing(broker):
+    held = one_held(broker)
+    assert broker.settle_and_receive(held, [message("b")], ["q"], max_messages=0) == ([], ())
+    assert names(broker.receive(["q"], max_messages=5, wait_s=0)) == ["b"]

@@ -23,7 +23,7 @@ from umbel_broker_redis.keys import STEPS, Lane
 from umbel_broker_redis.leases import Leases, fields_of
 from umbel_broker_redis.manageable import Manageable
 from umbel_broker_redis.next_step import Step
-from umbel_broker_redis.receiving import Fetcher, Look
+from umbel_broker_redis.receiving import ABOUT_TO_WAIT, Fetcher, Look
 from umbel_broker_redis.requests import Terms
 from umbel_broker_redis.sending import Sender
 from umbel_broker_redis.settling import Settler
@@ -263,7 +263,8 @@ class RedisBroker(Manageable):
         need no other process to wake. In a Cluster, and where more is to be sent, it settles
         alone.
         """
-        if not deliveries or self._client.is_cluster or len(follow_ups) > 1:
+        is_more = len(follow_ups) > 1 or max_messages < 1
+        if not deliveries or self._client.is_cluster or is_more:
             return self.settle(deliveries, follow_ups), ()
         if follow_ups:
             return self._go_on_with(deliveries, follow_ups[0], queues, max_messages)
@@ -296,8 +297,9 @@ class RedisBroker(Manageable):
             if step is None:
                 return self.settle(deliveries, [follow_up]), ()
             lost: list[Delivery] = []
-            once = partial(self._step, step, max_messages, lost)
-            taken = self._watch.look(lanes, partial(self._look_along, lanes, max_messages), once)
+            by = partial(self._step, step, max_messages, lost)
+            look = partial(self._look_along, lanes, max_messages)
+            taken = self._watch.take_by(by, lanes, look)
         except FAILED as exc:
             self._be_unsure_of(lanes)
             raise self._failures.told(exc) from exc
@@ -312,15 +314,16 @@ class RedisBroker(Manageable):
         """Do a step, after `along`; add what wasn't held any more to `lost`."""
         delivered = self._delivered_of(step.lanes)
         asked = self._fetcher.ask(
-            step.lanes, limit, self._consumer, self._node, self._now(), "1", delivered
+            step.lanes, limit, self._consumer, self._node, self._now(), ABOUT_TO_WAIT, delivered
         )
         run = step.run(asked, window_s=self.once_window_s)
         *replies, reply = self._client.run(*run, along=along)
         gone, found = step.read(reply)
         lost += gone
         if found is None:  # no other message was looked at
-            return self._fetcher.handed(asked, step.place, step.entry, replies)
-        look = self._fetcher.found(asked, found, replies)
+            look, delivered = self._fetcher.handed(asked, step.place, step.entry, replies), []
+        else:
+            look = self._fetcher.found(asked, found, replies)
         self._note(look, delivered)
         return look
 

@@ -34,18 +34,15 @@ local count, own = tonumber(ARGV[6]), lanes * 6
 local asked = 6 + 2 * count
 
 local function is_idle()
-  local names = {}
-  for index = 0, lanes - 1 do
-    names[#names + 1] = KEYS[index * 6 + 1]
-    names[#names + 1] = KEYS[index * 6 + 2]
-    names[#names + 1] = KEYS[index * 6 + 4]
-    names[#names + 1] = KEYS[index * 6 + 6]
+  for at = 0, own - 6, 6 do
+    local names = {KEYS[at + 1], KEYS[at + 2], KEYS[at + 4], KEYS[at + 6]}
+    if redis.call('EXISTS', unpack(names)) > 0 then return false end
   end
-  return redis.call('EXISTS', unpack(names)) == 0
+  return true
 end
 
 local is_held = false
-if redis.call('SET', KEYS[own + 1], '1', 'PX', ARGV[4], 'NX') then
+if redis.call('EXISTS', KEYS[own + 1]) == 0 then
   is_held = is_idle()
   if is_held then
     redis.call('HSET', KEYS[place * 6 + 3], ARGV[asked + 3], ARGV[asked + 4])
@@ -53,6 +50,8 @@ if redis.call('SET', KEYS[own + 1], '1', 'PX', ARGV[4], 'NX') then
   else
     redis.call('LPUSH', KEYS[place * 6 + 1], entry)
   end
+  -- Last: where the push fails, a repeat must not take it for one that was sent.
+  redis.call('SET', KEYS[own + 1], '1', 'PX', ARGV[4])
 end
 
 local fields, once = {}, {}

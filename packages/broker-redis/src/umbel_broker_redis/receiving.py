@@ -137,6 +137,9 @@ end
 """
 )
 
+#: What `FETCHING` is told by one who waits next, and by one who leaves what was claimed alone.
+ABOUT_TO_WAIT, LEAVES_CLAIMS = "1", "0"
+
 _FETCH: Final = Script(FETCHING + "return fetch(KEYS, ARGV)")
 
 
@@ -207,9 +210,9 @@ class Fetcher:
             claims: Take what was claimed, too; else it is left to a thread that waits.
         Raises: ReplyError, ConnectionLostError.
         """
-        waits = "" if claims else "0"
+        waits = "" if claims else LEAVES_CLAIMS
         if along is not None:
-            waits = "1"
+            waits = ABOUT_TO_WAIT
         if not self._client.is_cluster:
             asked = self.ask(lanes, limit, consumer, node, now, waits, delivered)
             return self._fetch(asked, along or ())

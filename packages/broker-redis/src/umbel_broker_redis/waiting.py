@@ -139,8 +139,10 @@ class Watch:
         finally:
             self._turn.release()
 
-    def look(self, lanes: tuple[Lane, ...], look: LookFor, once: LookFor) -> list[Delivery] | None:
-        """Return what `once` takes, which is done a single time; None: another thread waits.
+    def take_by(
+        self, step: LookFor, lanes: tuple[Lane, ...], look: LookFor
+    ) -> list[Delivery] | None:
+        """Return what `step` takes, which is done a single time; None: another thread waits.
 
         `lanes`, `look` and errors: as `wait`.
         """
@@ -151,7 +153,7 @@ class Watch:
             self._lingering.is_on = False
             self._turn_to(lanes)
             self._last_look = look
-            return self._look(lanes, once=once).deliveries
+            return self._look(lanes, step=step).deliveries
         except BaseException:
             self.reset()
             raise
@@ -261,11 +263,11 @@ class Watch:
         *,
         takes: bool = True,
         along: Sequence[Call] = (),
-        once: LookFor | None = None,
+        step: LookFor | None = None,
     ) -> Look:
         """End all waits in Redis and take what is there, in one round trip, after `along`.
 
-        By `once` where it is given, which isn't repeated.
+        By `step` where it is given, which isn't repeated.
         """
         look = self._last_look
         assert look is not None  # noqa: S101 - `wait` has set it
@@ -273,7 +275,7 @@ class Watch:
         ends = [
             Call(link.lane.ready.encode(), pack(("CLIENT", "UNBLOCK", link.id))) for link in waiting
         ]
-        found = (once or look)([*along, *ends], takes)
+        found = (step or look)([*along, *ends], takes)
         for link in waiting:
             link.is_ending = True
         ended = zip(waiting, found.replies[len(along) :], strict=True)
