@@ -24,6 +24,12 @@ def names(deliveries):
     return [each.message.id for each in deliveries]
 
 
+def one_held(broker, queue="q"):
+    """Return a delivery of a message sent to an empty queue."""
+    broker.send([message("a", queue)])
+    return broker.receive([queue], max_messages=1, wait_s=0)
+
+
 @pytest.fixture
 def reads(redis_server, open_broker):
     """Return a function that tells how often the server reads something while work is done."""
@@ -262,6 +268,9 @@ def test_a_server_that_knows_no_scripts_goes_on_with_a_follow_up(redis_server, b
 
 @pytest.mark.parametrize("answered", [0, 3, 7])
 def test_a_lost_answer_loses_and_doubles_no_follow_up(redis_server, open_broker, answered):
+    warm = open_broker(redis_server.url)  # so that the server knows the script
+    _, taken = warm.settle_and_receive(one_held(warm), [message("w")], ["q"], max_messages=1)
+    warm.ack(taken)
     with CuttingProxy(redis_server.port) as proxy:
         broker = open_broker(redis_server.url_of(0, proxy.port))
         broker.join("n", "n/1", lease_s=60)
@@ -275,12 +284,6 @@ def test_a_lost_answer_loses_and_doubles_no_follow_up(redis_server, open_broker,
         assert names(broker.held("n/1")) == ["b" * 300]
         assert broker.stats("q").ready == 0
         broker.close()
-
-
-def one_held(broker, queue="q"):
-    """Return a delivery of a message sent to an empty queue."""
-    broker.send([message("a", queue)])
-    return broker.receive([queue], max_messages=1, wait_s=0)
 
 
 def test_a_follow_up_that_was_taken_at_once_is_found_after_its_consumer_died(
@@ -308,17 +311,15 @@ def test_a_follow_up_to_a_paused_queue_is_sent_and_not_taken(broker):
 
 def test_a_follow_up_to_a_queue_that_is_not_asked_for_is_only_sent(broker):
     held = one_held(broker)
-    lost, taken = broker.settle_and_receive(
-        held, [message("b", "elsewhere")], ["q"], max_messages=1
-    )
-    assert (lost, list(taken)) == ([], [])
+    follow_ups = [message("b", "elsewhere")]
+    assert broker.settle_and_receive(held, follow_ups, ["q"], max_messages=1) == ([], [])
     assert names(broker.receive(["elsewhere"], max_messages=5, wait_s=0)) == ["b"]
 
 
 def test_a_follow_up_for_later_is_only_sent(broker):
     held = one_held(broker)
     later = msgspec.structs.replace(message("b"), due_at=time.time() + 3600)
-    assert broker.settle_and_receive(held, [later], ["q"], max_messages=1) == ([], ())
+    assert broker.settle_and_receive(held, [later], ["q"], max_messages=1) == ([], [])
     stats = broker.stats("q")
     assert (stats.ready, stats.delayed) == (0, 1)
 
@@ -405,3 +406,25 @@ def test_a_step_that_may_take_nothing_takes_nothing(broker):
     held = one_held(broker)
     assert broker.settle_and_receive(held, [message("b")], ["q"], max_messages=0) == ([], ())
     assert names(broker.receive(["q"], max_messages=5, wait_s=0)) == ["b"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_whatever_follows_a_batch_is_settled_and_the_next_one_taken_in_one_exchange(
+    broker, reads, count
+):
+    later = [
+        msgspec.structs.replace(message(f"b{number}"), due_at=time.time() + 3600)
+        for number in range(count + 1)
+    ]
+    broker.send([message(str(number)) for number in range(3)])
+    first, *held = broker.receive(["q"], max_messages=2, wait_s=0)
+    broker.settle([first], [later.pop()])  # so that it knows the queue
+    taken = []
+
+    def both():
+        taken.append(broker.settle_and_receive(held, later, ["q"], max_messages=5))
+
+    assert reads(both) == 1
+    [(lost, more)] = taken
+    assert (lost, names(more)) == ([], ["2"])
+    assert broker.stats("q").delayed == count + 1

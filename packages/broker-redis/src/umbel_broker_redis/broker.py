@@ -23,12 +23,12 @@ from umbel_broker_redis.keys import STEPS, Lane
 from umbel_broker_redis.leases import Leases, fields_of
 from umbel_broker_redis.manageable import Manageable
 from umbel_broker_redis.next_step import Step
-from umbel_broker_redis.receiving import ABOUT_TO_WAIT, Fetcher, Look
+from umbel_broker_redis.receiving import ABOUT_TO_WAIT, Fetcher, Look, LookFor
 from umbel_broker_redis.requests import Terms
 from umbel_broker_redis.sending import Sender
 from umbel_broker_redis.settling import Settler
 from umbel_broker_redis.waiting import Watch
-from umbel_redis_client import FAILED, Call, parse_url
+from umbel_redis_client import FAILED, Call, parse_url, raised
 
 #: Options that are the broker's own.
 _OWN_OPTIONS: Final = frozenset({"priority_order", "priority_steps", "queue_order_strategy"})
@@ -260,53 +260,61 @@ class RedisBroker(Manageable):
         """Settle, and in the same exchange take what is there or begin to wait for it.
 
         A task's only follow-up it takes itself where nothing else waits: the steps of a chain
-        need no other process to wake. In a Cluster, and where more is to be sent, it settles
-        alone.
+        need no other process to wake. In a Cluster it settles alone.
         """
-        is_more = len(follow_ups) > 1 or max_messages < 1
-        if not deliveries or self._client.is_cluster or is_more:
+        if not deliveries or self._client.is_cluster or max_messages < 1:
             return self.settle(deliveries, follow_ups), ()
-        if follow_ups:
-            return self._go_on_with(deliveries, follow_ups[0], queues, max_messages)
-        acks = self._settler.acks(deliveries, window_s=self.once_window_s)
         lanes = self._lanes_of(queues)
         look = partial(self._look_along, lanes, max_messages)
         try:
             self._get_ready(queues)
-            replies, taken = self._watch.settle(acks.calls(), lanes, self._consumer, look)
-            lost = self._settler.lost(acks, replies)
+            done = None
+            if len(follow_ups) == 1:
+                done = self._go_on_with(deliveries, follow_ups[0], lanes, max_messages, look)
+            lost, taken = done or self._settle_along(deliveries, follow_ups, lanes, look)
         except FAILED as exc:
             self._be_unsure_of(lanes)
             raise self._failures.told(exc) from exc
         forget_settled(self._delivered, deliveries)
         return lost, taken
 
+    def _settle_along(
+        self,
+        deliveries: Sequence[Delivery],
+        follow_ups: Sequence[Message],
+        lanes: tuple[Lane, ...],
+        look: LookFor,
+    ) -> tuple[list[Delivery], list[Delivery]]:
+        """Settle, and then look, or wait, in the same exchange."""
+        window_s = self.once_window_s
+        if not follow_ups:
+            acks = self._settler.acks(deliveries, window_s=window_s)
+            replies, taken = self._watch.settle(acks.calls(), lanes, self._consumer, look)
+            return self._settler.lost(acks, replies), taken
+        made = self._sender.prepared(
+            deliveries, follow_ups, at=self._clock.time(), now=self._now(), window_s=window_s
+        )
+        replies, taken = self._watch.settle([made.run.call()], lanes, self._consumer, look)
+        _, lost = made.told(raised(self._client.taught([made.run], replies))[0])
+        return lost, taken
+
     def _go_on_with(
         self,
         deliveries: Sequence[Delivery],
         follow_up: Message,
-        queues: Sequence[str],
+        lanes: tuple[Lane, ...],
         max_messages: int,
-    ) -> tuple[Sequence[Delivery], Sequence[Delivery]]:
-        """Settle, send `follow_up`, and take what is there, all as one step."""
-        lanes = self._lanes_of(queues)
-        try:
-            self._get_ready(queues)
-            draft = self._sender.follow_up(follow_up, at=self._clock.time())
-            step = Step.of(self._keys, deliveries, draft, lanes)
-            if step is None:
-                return self.settle(deliveries, [follow_up]), ()
-            lost: list[Delivery] = []
-            by = partial(self._step, step, max_messages, lost)
-            look = partial(self._look_along, lanes, max_messages)
-            taken = self._watch.take_by(by, lanes, look)
-        except FAILED as exc:
-            self._be_unsure_of(lanes)
-            raise self._failures.told(exc) from exc
-        if taken is None:
-            return self.settle(deliveries, [follow_up]), ()
-        forget_settled(self._delivered, deliveries)
-        return lost, taken
+        look: LookFor,
+    ) -> tuple[list[Delivery], list[Delivery]] | None:
+        """Settle, send `follow_up`, and take what is there, all as one step; None: it is none."""
+        draft = self._sender.follow_up(follow_up, at=self._clock.time())
+        step = Step.of(self._keys, deliveries, draft, lanes)
+        if step is None:
+            return None
+        lost: list[Delivery] = []
+        by = partial(self._step, step, max_messages, lost)
+        taken = self._watch.take_by(by, lanes, look)
+        return None if taken is None else (lost, taken)
 
     def _step(
         self, step: Step, limit: int, lost: list[Delivery], along: Sequence[Call], _takes: bool

@@ -17,7 +17,7 @@ from umbel_broker_redis.entries import mark_of
 from umbel_broker_redis.keys import Keys, Lane
 from umbel_broker_redis.receipts import Held, by_lane, foreign
 from umbel_broker_redis.send_script import SEND
-from umbel_redis_client import Call, Client, raised
+from umbel_redis_client import Call, Client, Run, raised
 
 #: Milliseconds that a message stays known while nobody settles it, after its due time: a Celery
 #: worker that takes it from a shared queue leaves its key behind.
@@ -105,6 +105,22 @@ class Terms(NamedTuple):
     replaceable: bool = False
 
 
+class Prepared(NamedTuple):
+    """Messages to be stored, and deliveries to be dropped, as a run of the script."""
+
+    run: Run
+    drafts: Sequence[Draft]
+    held: Sequence[Held]
+    #: Deliveries whose receipt is none of this broker's.
+    foreign: list[Delivery]
+    terms: Terms
+
+    def told(self, reply: Any) -> tuple[list[str], list[Delivery]]:
+        """Return what the script's reply tells: see `Runner.run`."""
+        known, lost = _told(reply, self.drafts, self.held, self.terms)
+        return known, self.foreign + lost
+
+
 class _KeyTable:
     """Numbers the keys of one run."""
 
@@ -134,11 +150,11 @@ class Runner:
         Raises: AlreadySentError, QueueFullError: nothing was stored (in a Cluster: of that slot).
             ReplyError, ConnectionLostError.
         """
+        if not self._client.is_cluster:
+            made = self.prepared(drafts, terms, acks)
+            return made.told(self._client.eval(*made.run))
         held = by_lane(self._keys, acks)
         lost = foreign(acks, held)
-        if not self._client.is_cluster:
-            known, more = self._run(drafts, held, terms)
-            return known, lost + more
         slots = _by_slot(drafts)
         if len(slots) > 1:
             self._check_bounds(drafts, terms.bounds)
@@ -151,9 +167,22 @@ class Runner:
             lost += more
         return known, lost
 
+    def prepared(
+        self, drafts: Sequence[Draft], terms: Terms, acks: Sequence[Delivery] = ()
+    ) -> Prepared:
+        """Return what `run` does on a single server, to be done along with other things."""
+        held = by_lane(self._keys, acks)
+        run = self._script_run(drafts, held, terms)
+        return Prepared(run, drafts, held, foreign(acks, held), terms)
+
     def _run(
         self, drafts: Sequence[Draft], held: Sequence[Held], terms: Terms
     ) -> tuple[list[str], list[Delivery]]:
+        run = self._script_run(drafts, held, terms)
+        reply = self._client.eval(run.script, run.keys, run.args)
+        return _told(reply, drafts, held, terms)
+
+    def _script_run(self, drafts: Sequence[Draft], held: Sequence[Held], terms: Terms) -> Run:
         table = _KeyTable()
         once = terms.on_conflict is not None
         request = _Request(
@@ -166,8 +195,7 @@ class Runner:
             bounds=self._bounds(drafts, terms.bounds, table),
             acks=[self._acks(group, table) for group in held],
         )
-        reply = self._client.eval(SEND, table.all(), [msgspec.msgpack.encode(request)])
-        return _told(reply, drafts, held, terms)
+        return Run(SEND, table.all(), (msgspec.msgpack.encode(request),))
 
     def _item(self, draft: Draft, table: _KeyTable, *, once: bool) -> _Item:
         message, lane = draft.message, draft.lane

@@ -12,7 +12,7 @@ from umbel.messages import Delivery, Message, OnConflict
 from umbel_broker_redis.bindings import Bindings
 from umbel_broker_redis.envelope import Codec
 from umbel_broker_redis.keys import STEP_OF, Keys
-from umbel_broker_redis.requests import Draft, Runner, Terms
+from umbel_broker_redis.requests import Draft, Prepared, Runner, Terms
 from umbel_redis_client import Call, Client, ConnectionLostError, pack, raised
 
 #: Messages that a handle remembers to be in doubt, and their bytes.
@@ -93,9 +93,23 @@ class Sender:
         One step on a single server; in a Cluster the follow-ups go first.
         """
         self._bindings.tell(follow_ups)
-        terms = Terms(now, OnConflict.RETURN, {}, window_s)
+        terms = _of_follow_ups(now, window_s)
         _, lost = self._runner.run(self._distinct(follow_ups, at), terms, deliveries)
         return lost
+
+    def prepared(
+        self,
+        deliveries: Sequence[Delivery],
+        follow_ups: Sequence[Message],
+        *,
+        at: float,
+        now: str,
+        window_s: float,
+    ) -> Prepared:
+        """Return what `settle` does on a single server, to be done along with other things."""
+        self._bindings.tell(follow_ups)
+        terms = _of_follow_ups(now, window_s)
+        return self._runner.prepared(self._distinct(follow_ups, at), terms, deliveries)
 
     def follow_up(self, message: Message, *, at: float) -> Draft:
         """Return the draft of one that is to be sent once, in a script of another's."""
@@ -130,3 +144,7 @@ class Sender:
         self._doubts += 1
         number = self._doubts
         self._doubted.update((draft.message.once_key, (draft.envelope, number)) for draft in drafts)
+
+
+def _of_follow_ups(now: str, window_s: float) -> Terms:
+    return Terms(now, OnConflict.RETURN, {}, window_s)
