@@ -137,4 +137,4 @@ def test_what_was_settled_is_not_remembered(broker, receiving):
         running = receiving(broker, "q")
         broker.send([message(str(number))])
         assert broker.ack(running.result(10)) == []
-        assert not broker._delivered
+        assert not broker._taken.all_delivered()

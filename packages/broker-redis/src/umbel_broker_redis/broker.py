@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from umbel.errors import ConfigError
 from umbel.ids import new_id
 from umbel.interfaces.broker import Capability
 from umbel.messages import Burial, Delivery, Message, OnConflict
-from umbel_broker_redis.claims import claimed_field, forget_settled
+from umbel_broker_redis.claims import claimed_field
 from umbel_broker_redis.consumed import Consumed
 from umbel_broker_redis.deliveries import delivery_of
 from umbel_broker_redis.envelope import Codec
@@ -27,6 +26,7 @@ from umbel_broker_redis.receiving import ABOUT_TO_WAIT, Fetcher, Look, LookFor
 from umbel_broker_redis.requests import Terms
 from umbel_broker_redis.sending import Sender
 from umbel_broker_redis.settling import Settler
+from umbel_broker_redis.taken import Taken
 from umbel_broker_redis.waiting import Watch
 from umbel_redis_client import FAILED, Call, parse_url, raised
 
@@ -78,12 +78,7 @@ class RedisBroker(Manageable):
         self._consumed = Consumed(self._client, keys)
         #: What was asked for last.
         self._asked: tuple[tuple[str, ...], tuple[Lane, ...]] = (), ()
-        #: How often something came, or may have come, from a lane; and what that was when nothing
-        #: of it was held.
-        self._touched: Counter[Lane] = Counter()
-        self._cleared: dict[Lane, int] = {}
-        #: Fields of claimed entries that were delivered straight from where they were claimed.
-        self._delivered: dict[str, Lane] = {}
+        self._taken = Taken()
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -152,7 +147,7 @@ class RedisBroker(Manageable):
         self._watch.doubt()
         self._ensure_at = 0.0  # a server that was started anew knows nothing of us
         self._consumed.forget()
-        self._touched.update(lanes)
+        self._taken.doubt(lanes)
 
     def _look_along(
         self,
@@ -174,7 +169,7 @@ class RedisBroker(Manageable):
         *,
         claims: bool = True,
     ) -> Look:
-        delivered = self._delivered_of(lanes) if claims else []
+        delivered = self._taken.delivered(lanes) if claims else []
         look = self._fetcher.fetch(
             lanes,
             limit,
@@ -185,27 +180,13 @@ class RedisBroker(Manageable):
             delivered=delivered,
             claims=claims,
         )
-        self._note(look, delivered)
+        self._taken.note(look, delivered)
         return look
-
-    def _delivered_of(self, lanes: Sequence[Lane]) -> list[str]:
-        """Return the fields of claimed entries of `lanes` that were delivered already."""
-        if not self._delivered:
-            return []
-        here = set(lanes)
-        return [field for field, lane in self._delivered.copy().items() if lane in here]
-
-    def _note(self, look: Look, delivered: Sequence[str]) -> None:
-        """Note what a look has found, which has moved what was `delivered` to what is held."""
-        for field in delivered:
-            self._delivered.pop(field, None)
-        self._touched.update(look.lanes)
 
     def _deliver(self, lane: Lane, entry: bytes) -> Delivery:
         """Make a delivery of what was claimed; later looks are told that it was delivered."""
         field = claimed_field(entry)
-        self._delivered[field] = lane
-        self._touched[lane] += 1
+        self._taken.note_claimed(lane, field)
         return delivery_of(entry, field, lane, self._consumer, self._codec)
 
     def _ensure_lease(self) -> None:
@@ -226,7 +207,7 @@ class RedisBroker(Manageable):
         if not deliveries:
             return ()
         lost = self._do(self._settler.ack, deliveries, window_s=self.once_window_s)
-        forget_settled(self._delivered, deliveries)
+        self._taken.settled(deliveries)
         return lost
 
     def settle(
@@ -246,7 +227,7 @@ class RedisBroker(Manageable):
             now=self._now(),
             window_s=self.once_window_s,
         )
-        forget_settled(self._delivered, deliveries)
+        self._taken.settled(deliveries)
         return lost
 
     def settle_and_receive(
@@ -275,7 +256,7 @@ class RedisBroker(Manageable):
         except FAILED as exc:
             self._be_unsure_of(lanes)
             raise self._failures.told(exc) from exc
-        forget_settled(self._delivered, deliveries)
+        self._taken.settled(deliveries)
         return lost, taken
 
     def _settle_along(
@@ -320,7 +301,7 @@ class RedisBroker(Manageable):
         self, step: Step, limit: int, lost: list[Delivery], along: Sequence[Call], _takes: bool
     ) -> Look:
         """Do a step, after `along`; add what wasn't held any more to `lost`."""
-        delivered = self._delivered_of(step.lanes)
+        delivered = self._taken.delivered(step.lanes)
         asked = self._fetcher.ask(
             step.lanes, limit, self._consumer, self._node, self._now(), ABOUT_TO_WAIT, delivered
         )
@@ -332,7 +313,7 @@ class RedisBroker(Manageable):
             look, delivered = self._fetcher.handed(asked, step.place, step.entry, replies), []
         else:
             look = self._fetcher.found(asked, found, replies)
-        self._note(look, delivered)
+        self._taken.note(look, delivered)
         return look
 
     def nack(self, deliveries: Sequence[Delivery], *, delay_s: float = 0.0) -> None:
@@ -363,16 +344,12 @@ class RedisBroker(Manageable):
         if consumer != self._consumer:
             return self._do(self._leases.held, consumer)
         # What this handle received itself is in few lanes, and an idle one asks for nothing.
-        touched, delivered = dict(self._touched), frozenset(self._delivered)
-        lanes = [
-            lane
-            for lane, times in touched.items()
-            if self._watch.is_unsure or times != self._cleared.get(lane)
-        ]
+        lanes = self._taken.unclear(looks_at_all=self._watch.is_unsure)
+        delivered = self._taken.all_delivered()
         if not lanes:
             return ()
-        found = self._do(self._leases.held_of, consumer, lanes, delivered)
-        self._cleared |= {lane: touched[lane] for lane in lanes if not any(map(lane.holds, found))}
+        found = self._do(self._leases.held_of, consumer, list(lanes), delivered)
+        self._taken.clear(lanes, found)
         return found
 
     def recover_consumer(

@@ -7,11 +7,10 @@ removes it from the list; all else moves it to the pending hash first, under the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha1
 from typing import Final
 
-from umbel.messages import Delivery
 from umbel_broker_redis.keys import Lane
 from umbel_broker_redis.receipts import Held
 from umbel_redis_client import Client, Script, raised
@@ -55,12 +54,6 @@ end
 def claimed_field(entry: bytes) -> str:
     """Return the name of a claimed entry."""
     return CLAIMED + sha1(entry, usedforsecurity=False).hexdigest()
-
-
-def forget_settled(delivered: dict[str, Lane], deliveries: Iterable[Delivery]) -> None:
-    """Drop from `delivered`, by field, what was acknowledged."""
-    for delivery in deliveries if delivered else ():
-        delivered.pop(delivery.receipt.partition("/")[2].partition("/")[0], None)
 
 
 def hold_claimed(client: Client, places: Sequence[tuple[Lane, str]]) -> None:
