@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from umbel import group
 from umbel.builtin.json_serializer import JsonSerializer
 from umbel.clock import to_iso
 from umbel.errors import EncodeError, InvalidTaskError
@@ -31,6 +32,9 @@ PARENT = Request(
     delivery_info={"priority": 7},
     hostname="w1@host",
 )
+
+
+BODY = Signature("proj.body").to_dict()
 
 
 @pytest.fixture
@@ -101,6 +105,7 @@ def test_header_names_are_those_that_are_reserved(build):
         "meta": {"a": 1},
         "umbel_counted": True,
         "umbel_results": "key",
+        "chain": [Signature("proj.next", options={"task_id": "id-2"})],
     }
     headers = build(options=options, compression="gzip").headers
 
@@ -370,3 +375,24 @@ def test_instant_of_a_timedelta_counts_from_now(clock):
 
 def test_origin_is_this_process():
     assert default_origin() == f"gen{os.getpid()}@{socket.gethostname()}"
+
+
+@pytest.mark.parametrize(
+    "last, ends",
+    [
+        ({"task_id": "z"}, ["z"]),
+        (
+            {"task_id": "z", "group_id": "g", "group_index": 1, "umbel_counted": True},
+            ["z", "g", 1, True],
+        ),
+        ({"task_id": "z", "group_id": "g", "group_index": 1, "chord": BODY}, ["z", "g", 1, False]),
+    ],
+)
+def test_each_message_of_a_chain_tells_how_it_ends(build, last, ends):
+    chain = [Signature("proj.last", options=last), Signature("proj.next")]
+    assert build(options={"chain": chain}).headers["umbel_ends"] == ends
+
+
+def test_chain_that_ends_with_a_group_or_without_an_id_tells_of_no_end(build):
+    for last in (group(Signature("proj.a"), Signature("proj.b")), Signature("proj.last")):
+        assert "umbel_ends" not in build(options={"chain": [last]}).headers

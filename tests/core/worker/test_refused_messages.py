@@ -5,31 +5,16 @@ from __future__ import annotations
 import logging
 
 import pytest
+from workflow_tasks import define, sig
 
 from umbel import chain, chord, group
 from umbel.builtin.memory.broker import MemoryBroker
 from umbel.errors import BrokerError, ChordError
-from umbel.signatures import Signature
 
 
 @pytest.fixture
 def app(umbel_app):
-    @umbel_app.task(name="add")
-    def add(*numbers):
-        return sum(numbers)
-
-    @umbel_app.task(name="same")
-    def same(*values):
-        return list(values)
-
-    @umbel_app.task(name="fail")
-    def fail(*_):
-        raise ValueError("bad")
-
-    @umbel_app.task(name="told")
-    def told(*ids):
-        return list(ids)
-
+    define(umbel_app)
     return umbel_app
 
 
@@ -58,10 +43,6 @@ def run(app, umbel_queue):
         return result, umbel_queue.drain(queues=["celery"])
 
     return run
-
-
-def sig(name, *args, **options):
-    return Signature(name, args, options=options)
 
 
 def ran(runs):

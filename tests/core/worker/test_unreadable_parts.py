@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from workflow_tasks import define, sig
 
 from umbel import chain, chord
 from umbel.canvas.ends import read_end
 from umbel.errors import ChordError, InvalidTaskError
 from umbel.outcomes import ChordPart, Failure
 from umbel.publishing import publisher
-from umbel.signatures import Signature
 from umbel.worker.joinings import Joiner
 
 
 @pytest.fixture
 def app(umbel_app):
-    @umbel_app.task(name="add")
-    def add(*numbers):
-        return sum(numbers)
-
-    @umbel_app.task(name="same")
-    def same(*values):
-        return list(values)
-
-    @umbel_app.task(name="told")
-    def told(*ids):
-        return list(ids)
-
+    define(umbel_app)
     return umbel_app
 
 
@@ -54,10 +43,6 @@ def run(app, umbel_queue):
         return result, umbel_queue.drain(queues=["celery"])
 
     return run
-
-
-def sig(name, *args, **options):
-    return Signature(name, args, options=options)
 
 
 def members(*names, **options):
@@ -173,10 +158,6 @@ def test_success_that_was_counted_and_became_a_failure_runs_no_body_without_the_
     app.backend.open_chord("group", 3, ttl_s=60)
     first = ChordPart(group_id="group", index=0, task_id="a", state="SUCCESS", result=b"5")
     app.backend.join_chord([first])
-
-    @app.task(name="fail")
-    def fail():
-        raise ValueError("bad")
 
     options = {"chord": sig("same", task_id="body").to_dict(), "group_id": "group"}
     _, runs = run(sig("fail", task_id="a", group_index=0, **options))

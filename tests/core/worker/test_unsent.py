@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from workflow_tasks import define, sig
 
 from umbel import chain, chord, group
 from umbel.errors import (
@@ -12,7 +13,6 @@ from umbel.errors import (
     ChordError,
     EncodeError,
 )
-from umbel.signatures import Signature
 
 #: More than go to the broker at first.
 SIZE, BAD = 130, 120
@@ -20,19 +20,8 @@ SIZE, BAD = 130, 120
 
 @pytest.fixture
 def app(umbel_app):
-    @umbel_app.task(name="same")
-    def same(*values):
-        return list(values)
-
-    @umbel_app.task(name="told")
-    def told(*ids):
-        return list(ids)
-
+    define(umbel_app)
     return umbel_app
-
-
-def sig(name, *args, **options):
-    return Signature(name, args, options=options)
 
 
 def members(bad=BAD):
