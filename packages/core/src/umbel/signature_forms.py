@@ -25,20 +25,20 @@ def is_form(raw: Any) -> bool:
 
     Such a form travels on as it is: reading it would only say so more slowly.
     """
-    if type(raw) is not dict or not raw.keys() >= OWN_KEYS:
+    if type(raw) is not dict:
         return False
-    task, kwargs, options = raw["task"], raw["kwargs"], raw["options"]
-    if (
-        type(task) is not str
-        or not task
-        or type(kwargs) is not dict
-        or type(options) is not dict
-        or type(raw["args"]) is not list
-    ):
+    try:
+        task, args, kwargs, options = raw["task"], raw["args"], raw["kwargs"], raw["options"]
+        kind, _ = raw["subtask_type"], raw["immutable"]
+    except KeyError:
         return False
-    if raw["subtask_type"] is not None:
+    if type(task) is not str or not task or type(args) is not list:
+        return False
+    if type(kwargs) is not dict or type(options) is not dict:
+        return False
+    if kind is not None:
         tasks = kwargs.get("tasks")
-        if raw["subtask_type"] not in _OF_TASKS or type(tasks) is not list:
+        if kind not in _OF_TASKS or type(tasks) is not list:
             return False
         if not all(map(is_form, tasks)):
             return False

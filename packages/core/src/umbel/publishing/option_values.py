@@ -68,6 +68,8 @@ def json_forms(task: str, option: str, given: Any) -> list[dict[str, Any]] | Non
     """
     if given is None or given in ([], ()):
         return None
+    if type(given) is list and all(map(is_form, given)):  # of a message, mostly
+        return list(given)
     items = given if isinstance(given, (list, tuple)) else [given]
     for item in items:
         if not isinstance(item, (Signature, Mapping)):
