@@ -249,9 +249,9 @@ class RedisBroker(Manageable):
         look = partial(self._look_along, lanes, max_messages)
         try:
             self._get_ready(queues)
-            done = None
-            if len(follow_ups) == 1:
-                done = self._go_on_with(deliveries, follow_ups[0], lanes, max_messages, look)
+            done, only = None, follow_ups[0] if len(follow_ups) == 1 else None
+            if only is not None and only.due_at is None and only.queue in queues:
+                done = self._go_on_with(deliveries, only, lanes, max_messages, look)
             lost, taken = done or self._settle_along(deliveries, follow_ups, lanes, look)
         except FAILED as exc:
             self._be_unsure_of(lanes)

@@ -88,13 +88,16 @@ class Step(NamedTuple):
     def of(
         cls, keys: Keys, deliveries: Sequence[Delivery], draft: Draft, lanes: tuple[Lane, ...]
     ) -> Step | None:
-        """Return the step from `deliveries` to `draft`; None where it isn't a plain one."""
+        """Return the step from `deliveries` to `draft`; None where it isn't a plain one.
+
+        The draft is of one of `lanes`, and to be run at once.
+        """
         groups = by_lane(keys, deliveries)
         is_whole = len(groups) == 1 and len(groups[0].each) == len(deliveries)
-        message = draft.message
-        if not is_whole or draft.doubted or message.due_at is not None or draft.lane not in lanes:
+        if not is_whole or draft.doubted:
             return None
         (held,) = groups
+        message = draft.message
         return cls(
             held,
             lanes,

@@ -34,7 +34,7 @@ RESULTS_PREFIX = "results:"
 _PASSED_ON_S, _HAD_S = 3600.0, 86400.0
 
 
-class Counter(Protocol):
+class Opened(Protocol):
     """What is told of chords that begin."""
 
     def open_chord(
@@ -156,7 +156,7 @@ class WorkflowStore:
         return None if data is None else self._unpacked(data)
 
     def open_chords(
-        self, counter: Counter, chords: Iterable[ChordSize], *, expires_s: float | None
+        self, counter: Opened, chords: Iterable[ChordSize], *, expires_s: float | None
     ) -> None:
         """Say how many parts `chords` have, and what they end with; repeatable.
 
@@ -175,7 +175,7 @@ class WorkflowStore:
                 body = self._packed(each.body)
             counter.open_chord(each.group_id, each.size, ttl_s=self._ttl_s, body=body)
 
-    def chord_body(self, counter: Counter, group_id: str) -> Any:
+    def chord_body(self, counter: Opened, group_id: str) -> Any:
         """Return what a chord ends with, of which `counter` was told so; None where it wasn't.
 
         Raises: DecodeError: it can't be read. BackendUnavailableError.

@@ -27,7 +27,6 @@ from umbel.publishing.option_values import (
     instant,
     json_form,
     json_forms,
-    priority,
     seconds,
 )
 from umbel.publishing.short_repr import arguments_repr, short_repr
@@ -255,7 +254,7 @@ def _apply_route(draft: Draft, options: Mapping[str, Any]) -> None:
     if routing_key is not None:
         draft.routing_key = routing_key
     if options.get("priority") is not None:
-        draft.priority = priority(draft.name, options["priority"])
+        draft.priority = options["priority"]
     if options.get("delivery_mode") is not None:
         draft.delivery_mode = {"transient": 1, "persistent": 2}.get(
             options["delivery_mode"], options["delivery_mode"]

@@ -10,11 +10,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from umbel.errors import DecodeError, InvalidTaskError
+from umbel.errors import InvalidTaskError
 from umbel.messages import OnConflict
-from umbel.publishing.option_values import priority, seconds, time_in
+from umbel.publishing.option_values import json_form, priority, seconds, time_in
 from umbel.retries import RetryPolicy
-from umbel.signature_forms import HOLDERS, is_form, listed
+from umbel.signature_forms import HOLDERS, listed
 from umbel.signatures import Signature
 from umbel.stamps import are_names
 
@@ -34,16 +34,8 @@ def check_held(task: str, options: Mapping[str, Any]) -> None:
     """Raise InvalidTaskError for what can't be called among that which follows from a call."""
     for option in HOLDERS & options.keys():
         for each in listed(options[option]):
-            if isinstance(each, Signature) or is_form(each):
-                continue
-            if not isinstance(each, Mapping):
-                raise _wrong(task, option, "signatures, such as other.s()", each)
-            try:
-                Signature.from_dict(each)
-            except DecodeError as exc:
-                raise InvalidTaskError(
-                    f"sending task {task!r}: {option} can't be read: {exc}"
-                ) from exc
+            if not isinstance(each, Signature):
+                json_form(task, option, each)
 
 
 def no_id(task: str, given: Any) -> InvalidTaskError:

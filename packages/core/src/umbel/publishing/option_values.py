@@ -68,26 +68,23 @@ def json_forms(task: str, option: str, given: Any) -> list[dict[str, Any]] | Non
     """
     if given is None or given in ([], ()):
         return None
-    if type(given) is list and all(map(is_form, given)):  # of a message, mostly
-        return list(given)
     items = given if isinstance(given, (list, tuple)) else [given]
-    for item in items:
-        if not isinstance(item, (Signature, Mapping)):
-            raise InvalidTaskError(
-                f"sending task {task!r}: {option} must be signatures, such as other.s(), "
-                f"not {item!r:.80}"
-            )
     return [json_form(task, option, item) for item in items]
 
 
 def json_form(task: str, option: str, item: Any) -> dict[str, Any]:
     """Return the JSON form of a signature, as a reader of the message needs it.
 
-    Raises: InvalidTaskError: it can't be read.
+    Raises: InvalidTaskError: it is none, or can't be read.
     """
     if is_form(item):
         whole: dict[str, Any] = item
         return whole
+    if not isinstance(item, (Signature, Mapping)):
+        raise InvalidTaskError(
+            f"sending task {task!r}: {option} must be signatures, such as other.s(), "
+            f"not {item!r:.80}"
+        )
     try:
         return Signature.from_dict(item).to_dict()
     except DecodeError as exc:

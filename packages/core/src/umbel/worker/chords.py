@@ -26,6 +26,7 @@ from umbel.states import PROPAGATE_STATES
 from umbel.worker.follow_ups import errback_messages, messages_of
 from umbel.worker.joinings import Beyond, Joiner, Joining
 from umbel.worker.kept_results import PLACE, are_long, kept_aside
+from umbel.workflow_store import Opened
 
 if TYPE_CHECKING:
     from umbel.interfaces.backend import Backend
@@ -42,16 +43,8 @@ logger = logging.getLogger("umbel.worker")
 _UNSENDABLE = (UmbelError, TypeError, ValueError, AttributeError, LookupError, RecursionError)
 
 
-class Counter(Protocol):
+class Counter(Opened, Protocol):
     """The part of a backend that chords need."""
-
-    def open_chord(
-        self, group_id: str, size: int, *, ttl_s: float | None, body: bytes | None = None
-    ) -> None:
-        """Say how many parts a chord has, and what it ends with."""
-
-    def chord_body(self, group_id: str) -> bytes | None:
-        """Return what a chord ends with that is open."""
 
     def grow_chord(self, group_id: str, task_ids: Sequence[str], *, ttl_s: float | None) -> bool:
         """Say that a chord has a part more for each new id; tell whether it is open."""
